@@ -1,0 +1,1 @@
+"""What an event is: its model, limits, validation, ids, and the record that carries it on Kafka."""

@@ -1,0 +1,141 @@
+"""What a process is told from outside: environment variables named SLUICE_…, read once, frozen.
+
+Each kind of process has its own class, so that it is given only what it needs (a gateway never holds the
+owner's password) and a missing or blank value stops it at once, by name. Nothing here has a secret default.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+NonBlank = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+def _not_blank(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().strip():
+        raise ValueError("is blank")
+    return value
+
+
+def _key_of_32_bytes(value: SecretStr) -> SecretStr:
+    try:
+        raw = base64.b64decode(value.get_secret_value(), validate=True)
+    except binascii.Error as error:
+        raise ValueError("is not base64") from error
+    if len(raw) != 32:  # noqa: PLR2004  AES-256 and HMAC-SHA-256 keys
+        raise ValueError("must be the base64 of 32 bytes")
+    return value
+
+
+SecretUrl = Annotated[SecretStr, AfterValidator(_not_blank)]
+SecretKey = Annotated[SecretStr, AfterValidator(_key_of_32_bytes)]
+
+
+class SettingsError(Exception):
+    """Settings are missing or wrong; the text is one line that names each variable."""
+
+
+def home() -> Path:
+    """The folder of the local stack: SLUICE_HOME, or `.sluice` in the working directory."""
+    return Path(os.environ.get("SLUICE_HOME") or ".sluice").absolute()
+
+
+class Settings(BaseSettings):
+    """Names and limits that gateway, workers and commands have to agree on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SLUICE_", frozen=True, extra="ignore", env_ignore_empty=False, hide_input_in_errors=True
+    )
+
+    topic_prefix: NonBlank = "events"
+    topic_partitions: int = Field(default=8, ge=1, le=1024)
+    index_prefix: NonBlank = "sluice-events"
+    log_format: Annotated[str, StringConstraints(pattern="^(json|console)$")] = "json"
+    metrics_host: NonBlank = "127.0.0.1"
+    metrics_port: int = Field(default=9464, ge=0, le=65535)
+
+    @property
+    def raw_topic(self) -> str:
+        """The topic of accepted events; see docs/architecture.md for its records."""
+        return f"{self.topic_prefix}.raw"
+
+    def group(self, worker: str) -> str:
+        """The Kafka consumer group of a worker; it goes with the topic, so that two systems can share a cluster."""
+        return f"sluice.{self.topic_prefix}.{worker}"
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment, then `env` in the local stack's folder; the environment wins.
+
+        Raises:
+            SettingsError: a value is missing or wrong.
+        """
+        env_file = home() / "env"
+        try:
+            return cls(_env_file=env_file if env_file.is_file() else None)  # type: ignore[call-arg]
+        except ValidationError as error:
+            faults = (f"SLUICE_{str(e['loc'][0]).upper()}: {_reason(e['type'], e['msg'])}" for e in error.errors())
+            raise SettingsError("; ".join(faults)) from None
+
+
+def _reason(kind: str, message: str) -> str:
+    return "is missing" if kind == "missing" else message.removeprefix("Value error, ").lower()
+
+
+class OperatorSettings(Settings):
+    """For commands that manage tenants, clients and keys."""
+
+    postgres_auth_url: SecretUrl
+    key_encryption_key: SecretKey
+    secret_hash_key: SecretKey
+
+
+class GatewaySettings(OperatorSettings):
+    """For `sluice api`."""
+
+    postgres_app_url: SecretUrl
+    redis_url: SecretUrl
+    redis_prefix: str = "sluice"
+    kafka_bootstrap: NonBlank
+    elasticsearch_url: SecretUrl
+    issuer: NonBlank
+    api_host: NonBlank = "127.0.0.1"
+    api_port: int = Field(default=8000, ge=1, le=65535)
+    token_lifetime_seconds: int = Field(default=600, ge=10, le=3600)
+    produce_timeout_seconds: float = Field(default=5.0, gt=0, le=60)
+    pending_bytes: int = Field(default=64 * 2**20, ge=2**20)
+    limiter_timeout_seconds: float = Field(default=0.5, gt=0, le=10)
+    gateway_processes: int = Field(default=1, ge=1, le=1024)
+
+
+class WorkerSettings(Settings):
+    """For `sluice worker`."""
+
+    postgres_worker_url: SecretUrl
+    kafka_bootstrap: NonBlank
+    elasticsearch_url: SecretUrl
+
+
+class VerifySettings(OperatorSettings):
+    """For `sluice verify`, which reads what the workers write."""
+
+    postgres_worker_url: SecretUrl
+    elasticsearch_url: SecretUrl
+
+
+class MigrationSettings(Settings):
+    """For `sluice migrate`: the administrator's URL and the runtime roles' URLs, whose passwords it sets."""
+
+    postgres_url: SecretUrl
+    postgres_app_url: SecretUrl
+    postgres_worker_url: SecretUrl
+    postgres_auth_url: SecretUrl
+    kafka_bootstrap: NonBlank
+    elasticsearch_url: SecretUrl

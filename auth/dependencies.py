@@ -1,0 +1,64 @@
+"""Who may call, as a handler's signature says it: `async def f(reader: EventsReader)`.
+
+The scopes stand in each route's OpenAPI entry. Refuses to own how a token is verified (`auth.tokens`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlows
+from fastapi.security import OAuth2, SecurityScopes
+
+from app.errors import ForbiddenError, MalformedError
+from app.state import state_of
+from auth.principal import Principal
+from auth.scopes import EVENTS_READ, EVENTS_WRITE, PLATFORM_ADMIN, SCOPES, TENANT_ADMIN
+from auth.server import TOKEN_PATH
+from auth.tokens import BEARER
+from tenants.platform import PLATFORM_TENANT_ID
+
+SCHEME = OAuth2(
+    flows=OAuthFlows(clientCredentials=OAuthFlowClientCredentials(tokenUrl=TOKEN_PATH, scopes=SCOPES)),
+    scheme_name="ClientCredentials",
+    description="Exchange client id and secret for a token at `/oauth/token`; send it as `Authorization: Bearer …`.",
+    auto_error=False,  # the challenge of RFC 6750 is ours to write
+)
+
+
+async def _principal(
+    request: Request, needed: SecurityScopes, _declared: Annotated[str | None, Depends(SCHEME)]
+) -> Principal:
+    sent = request.headers.getlist("authorization")
+    if len(sent) > 1:
+        challenge = f'{BEARER}, error="invalid_request"'
+        raise MalformedError("More than one Authorization header.", headers={"WWW-Authenticate": challenge})
+    principal = await state_of(request).verifier.authenticate(sent[0] if sent else None)
+    for scope in needed.scopes:
+        check_scope(principal, scope)
+    return principal
+
+
+def check_scope(principal: Principal, scope: str) -> None:
+    """Nothing, if the token has the scope.
+
+    Raises:
+        ForbiddenError: 403 with `error="insufficient_scope"` and the scope it takes (RFC 6750 section 3.1).
+    """
+    # The second condition can't fail as long as clients are made by `auth.clients`; it must not have to be trusted.
+    outside = scope == PLATFORM_ADMIN and principal.tenant_id != PLATFORM_TENANT_ID
+    if scope not in principal.scopes or outside:
+        challenge = f'{BEARER}, error="insufficient_scope", scope="{scope}"'
+        raise ForbiddenError(f"The token lacks the scope {scope}.", headers={"WWW-Authenticate": challenge})
+
+
+def require(scope: str) -> Any:
+    """For `Annotated[Principal, …]`: admits a caller whose token holds and has the scope."""
+    return Security(_principal, scopes=[scope])
+
+
+EventsWriter = Annotated[Principal, require(EVENTS_WRITE)]
+EventsReader = Annotated[Principal, require(EVENTS_READ)]
+TenantAdmin = Annotated[Principal, require(TENANT_ADMIN)]
+PlatformAdmin = Annotated[Principal, require(PLATFORM_ADMIN)]

@@ -1,0 +1,1 @@
+"""The database schema, by Alembic, and the roles it is granted to."""

@@ -1,0 +1,69 @@
+"""The cluster-wide part of the schema: roles, their passwords, and who may enter the database.
+
+Roles belong to the server, not to a database, so they are made here, before Alembic and idempotently.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import unquote, urlsplit
+
+import asyncpg
+
+OWNER = "sluice_owner"
+RUNTIME_ROLES = ("sluice_app", "sluice_worker", "sluice_auth")
+
+
+class RoleUrlError(Exception):
+    """A runtime URL does not log in as the role it is for."""
+
+
+async def ensure_roles(connection: asyncpg.Connection, urls: dict[str, str]) -> None:
+    """Create or update the owner and the runtime roles, and let only them into this database.
+
+    `urls` maps each of `RUNTIME_ROLES` to the URL whose password the role gets. Safe to run again
+    and at the same time as another run.
+
+    Raises:
+        RoleUrlError: a URL names another user, or has no password.
+    """
+    async with connection.transaction():
+        # Two migrations at once would otherwise race between looking and creating.
+        await connection.execute("select pg_advisory_xact_lock(hashtext('sluice roles'))")
+        await _ensure(connection, OWNER, "nologin")
+        for role in RUNTIME_ROLES:
+            await _ensure(connection, role, f"login password {_literal(_password(urls[role], role))}")
+        database = _identifier(await connection.fetchval("select current_database()"))
+        await connection.execute(f"""
+            grant {OWNER} to current_user;
+            revoke all on database {database} from public;
+            grant connect on database {database} to {", ".join(RUNTIME_ROLES)};
+            grant create on database {database} to {OWNER};
+            alter schema public owner to {OWNER};
+            revoke all on schema public from public;
+        """)
+
+
+async def _ensure(connection: asyncpg.Connection, role: str, options: str) -> None:
+    exists = await connection.fetchval("select 1 from pg_roles where rolname = $1", role)
+    verb = "alter" if exists else "create"
+    await connection.execute(
+        f"{verb} role {role} nosuperuser nocreatedb nocreaterole noreplication nobypassrls noinherit {options}"
+    )
+
+
+def _password(url: str, role: str) -> str:
+    parts = urlsplit(url)
+    if unquote(parts.username or "") != role or not parts.password:
+        variable = f"SLUICE_POSTGRES_{role.removeprefix('sluice_').upper()}_URL"
+        raise RoleUrlError(f"{variable}: must log in as {role} and carry its password")
+    return unquote(parts.password)
+
+
+def _literal(value: str) -> str:
+    if "\\" in value or "\0" in value:
+        raise RoleUrlError("a role's password must not contain a backslash or NUL")
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _identifier(value: str) -> str:
+    return '"' + value.replace('"', '""') + '"'
