@@ -1,0 +1,1 @@
+"""The `sluice` command: one module a group of subcommands, nothing that a library caller would need."""

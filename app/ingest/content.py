@@ -1,0 +1,316 @@
+"""From a request's body to events: media types, content encodings, sizes, JSON, NDJSON; a verdict per event.
+
+Pure apart from reading the body. Whether a single event is good is decided by `app.events.model`; who may
+send it, how much, and where it goes is not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import zstandard
+
+from app.errors import AppError, Fault, InvalidError, MalformedError, TooLargeError, UnsupportedMediaTypeError
+from app.events.model import MAX_EVENT_BYTES, IncomingEvent, Receipt, accept, fault_from
+from app.events.record import AcceptedEvent
+
+MAX_BATCH_EVENTS = 2_000
+MAX_BATCH_BYTES = 10 * 2**20
+BODY_TIMEOUT_SECONDS = 30.0
+"""How long a client may take to send a body that did not come with its headers."""
+
+_OFF_LOOP_BYTES = 64 * 1024
+_JSON = frozenset({"application/json", ""})
+_NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+# Everything in an event but its metadata fits: three texts of 200 characters, at most 12 bytes each when escaped.
+_ENVELOPE_BYTES = 8 * 1024
+
+
+class _Envelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    events: list[IncomingEvent]
+
+
+class _RawEnvelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    events: list[msgspec.Raw]
+
+
+_decode_event = msgspec.json.Decoder(IncomingEvent).decode
+_decode_list = msgspec.json.Decoder(list[IncomingEvent]).decode
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_raw_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_raw_envelope = msgspec.json.Decoder(_RawEnvelope).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One event that was not taken. `index` counts from 0; pointers are relative to the event."""
+
+    index: int
+    event_id: str | None
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The verdicts on a batch: what to publish, and what not and why."""
+
+    accepted: list[AcceptedEvent]
+    rejected: list[Rejected]
+
+
+async def read_body(receive: Any, headers: dict[bytes, bytes], limit: int) -> bytes:
+    """The request's body, decompressed; never holds more than about twice `limit` bytes.
+
+    Raises:
+        TooLargeError: more than `limit` bytes before or after decompression.
+        UnsupportedMediaTypeError: a content encoding other than gzip, zstd or identity.
+        MalformedError: the compressed data is damaged, or the body did not arrive in time.
+    """
+    encoding = headers.get(b"content-encoding", b"").strip().lower()
+    if encoding not in (b"", b"identity", b"gzip", b"zstd"):
+        raise UnsupportedMediaTypeError(
+            "The content encoding is not known; use gzip, zstd or none.", headers={"Accept-Encoding": "gzip, zstd"}
+        )
+    announced = headers.get(b"content-length")
+    if announced is not None and int(announced) > limit:
+        raise _too_large(limit)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body", False):
+        body = await _read_rest(receive, body, limit)
+    if len(body) > limit:
+        raise _too_large(limit)
+    if encoding in (b"", b"identity"):
+        return body
+    decompress = _gunzip if encoding == b"gzip" else _unzstd
+    if len(body) > _OFF_LOOP_BYTES:
+        return await asyncio.to_thread(decompress, body, limit)
+    return decompress(body, limit)
+
+
+async def _read_rest(receive: Any, first: bytes, limit: int) -> bytes:
+    parts, size, more = [first], len(first), True
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise MalformedError("The connection closed before the whole body had arrived.")
+                part = message.get("body", b"")
+                size += len(part)
+                if size > limit:
+                    raise _too_large(limit)
+                parts.append(part)
+                more = message.get("more_body", False)
+    except TimeoutError:
+        raise MalformedError(f"The body did not arrive within {BODY_TIMEOUT_SECONDS:.0f} seconds.") from None
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(f"The body is larger than {limit} bytes.", extra={"limit_bytes": limit})
+
+
+def _gunzip(body: bytes, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while body:  # gzip files may be concatenated (RFC 1952 section 2.2)
+            member = zlib.decompressobj(wbits=31)
+            part = member.decompress(body, limit + 1 - size)
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            if not member.eof:
+                raise MalformedError("The gzip body is truncated.")
+            parts.append(part)
+            body = member.unused_data
+    except zlib.error as error:
+        raise MalformedError(f"The gzip body is damaged: {error}.") from None
+    return b"".join(parts)
+
+
+def _unzstd(body: bytes, limit: int) -> bytes:
+    try:
+        # The window is bounded too: a frame may ask for gigabytes before it yields a byte.
+        reader = zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(body, read_across_frames=True)
+        data = reader.read(limit + 1)
+        # A truncated frame reads as a short one; decompressobj knows whether the frame had ended.
+        if len(data) <= limit:
+            _require_whole_frames(body)
+    except zstandard.ZstdError as error:
+        raise MalformedError(f"The zstd body is damaged: {error}.") from None
+    if len(data) > limit:
+        raise _too_large(limit)
+    return data
+
+
+def _require_whole_frames(body: bytes) -> None:
+    while body:
+        frame = zstandard.ZstdDecompressor(max_window_size=2**27).decompressobj()
+        frame.decompress(body)
+        if not frame.eof:
+            raise MalformedError("The zstd body is truncated.")
+        body = frame.unused_data
+
+
+def media_type(headers: dict[bytes, bytes]) -> str:
+    """The lower-case media type without parameters, `''` if none was sent.
+
+    Raises:
+        UnsupportedMediaTypeError: a charset other than UTF-8.
+    """
+    value = headers.get(b"content-type")
+    if value is None or value == b"application/json":
+        return "application/json"
+    kind, _, parameters = value.decode("latin-1").lower().partition(";")
+    charset = parameters.partition("charset=")[2].strip(' "')
+    if charset not in ("", "utf-8", "utf8"):
+        raise UnsupportedMediaTypeError("The charset must be UTF-8.")
+    return kind.strip()
+
+
+def _require_utf8(body: bytes) -> None:
+    if body.isascii():
+        return
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedError("The body is not UTF-8.", (Fault("", f"byte {error.start} is not valid UTF-8"),)) from None
+
+
+def decode_single(body: bytes, kind: str, receipt: Receipt) -> AcceptedEvent:
+    """The one event in `body`.
+
+    Raises:
+        UnsupportedMediaTypeError, MalformedError: see DESIGN section 4; 400 can't be parsed.
+        InvalidError: parsed, but not an event; says each fault with its pointer.
+    """
+    if kind not in _JSON:
+        raise UnsupportedMediaTypeError(f"Send application/json, not {kind}.")
+    _require_utf8(body)
+    try:
+        verdict = accept(_decode_event(body), receipt)
+    except msgspec.ValidationError as error:
+        raise InvalidError("The event is not valid.", (fault_from(error),)) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _malformed(error) from None
+    if isinstance(verdict, list):
+        raise InvalidError("The event is not valid.", tuple(verdict))
+    return verdict
+
+
+def decode_batch(body: bytes, kind: str, receipt: Receipt, max_event_bytes: int = MAX_EVENT_BYTES) -> Batch:
+    """A verdict on each event in `body`: a JSON array, `{"events": […]}` or NDJSON.
+
+    Raises:
+        UnsupportedMediaTypeError, MalformedError: nothing in the body can be told apart.
+        TooLargeError: more than `MAX_BATCH_EVENTS`.
+        InvalidError: the body is JSON, but not a list of events.
+    """
+    if kind in _NDJSON:
+        # Lines are told apart by bytes, so one line that is not UTF-8 does not spoil the others.
+        return _verdicts([line for line in body.split(b"\n") if line.strip()], receipt, max_event_bytes)
+    if kind not in _JSON:
+        raise UnsupportedMediaTypeError(f"Send application/json or application/x-ndjson, not {kind}.")
+    _require_utf8(body)
+    is_list = body.lstrip()[:1] == b"["
+    try:
+        events = _decode_list(body) if is_list else _decode_envelope(body).events
+    except (msgspec.ValidationError, RecursionError):
+        events = None
+    except msgspec.DecodeError as error:
+        raise _malformed(error) from None
+    if events is None or _may_exceed(events, len(body), max_event_bytes):
+        return _verdicts(_split(body, is_list), receipt, max_event_bytes)
+    _require_count(len(events))
+    batch = Batch([], [])
+    for index, event in enumerate(events):
+        verdict = accept(event, receipt)
+        if isinstance(verdict, list):
+            batch.rejected.append(Rejected(index, event.event_id or event.eventId, tuple(verdict)))
+        else:
+            batch.accepted.append(verdict)
+    return batch
+
+
+def _may_exceed(events: list[IncomingEvent], body_bytes: int, max_event_bytes: int) -> bool:
+    if body_bytes <= max_event_bytes:
+        return False
+    bound = max(max_event_bytes - _ENVELOPE_BYTES, 0)
+    return any(len(memoryview(event.metadata)) > bound for event in events)
+
+
+def _split(body: bytes, is_list: bool) -> list[bytes]:
+    """The bytes of each event, where decoding all at once did not work."""
+    try:
+        raws = _decode_raw_list(body) if is_list else _decode_raw_envelope(body).events
+    except msgspec.ValidationError as error:
+        fault = fault_from(error)
+        raise InvalidError('The batch must be an array of events or {"events": […]}.', (fault,)) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _malformed(error) from None
+    return [bytes(raw) for raw in raws]
+
+
+def _verdicts(pieces: list[bytes], receipt: Receipt, max_event_bytes: int) -> Batch:
+    _require_count(len(pieces))
+    batch = Batch([], [])
+    for index, piece in enumerate(pieces):
+        event_id = None
+        try:
+            if len(piece) > max_event_bytes:
+                raise _too_large(max_event_bytes)
+            _require_utf8(piece)
+            event = _decode_event(piece)
+            event_id = event.event_id or event.eventId
+            verdict = accept(event, receipt)
+        except msgspec.ValidationError as error:
+            verdict = [fault_from(error)]
+            event_id = _id_in(piece)
+        except (msgspec.DecodeError, RecursionError) as error:
+            verdict = list(_malformed(error).faults)
+        except AppError as error:
+            verdict = list(error.faults) or [Fault("", f"the event is larger than {max_event_bytes} bytes")]
+            event_id = _id_in(piece)
+        if isinstance(verdict, list):
+            batch.rejected.append(Rejected(index, event_id, tuple(verdict)))
+        else:
+            batch.accepted.append(verdict)
+    return batch
+
+
+class _OnlyId(msgspec.Struct, gc=False):
+    event_id: str | None = None
+    eventId: str | None = None  # noqa: N815  the wire's alias
+
+
+def _id_in(piece: bytes) -> str | None:
+    """The id in an event that is not valid, so that its sender can find it; None where there is none to see."""
+    try:
+        found = msgspec.json.decode(piece, type=_OnlyId)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
+    return found.event_id or found.eventId
+
+
+def _require_count(count: int) -> None:
+    if count > MAX_BATCH_EVENTS:
+        raise TooLargeError(
+            f"The batch has {count} events; at most {MAX_BATCH_EVENTS} are taken at once.",
+            extra={"limit_events": MAX_BATCH_EVENTS},
+        )
+    if count == 0:
+        raise InvalidError("The batch has no events.", (Fault("", "must have at least one event"),))
+
+
+def _malformed(error: Exception) -> MalformedError:
+    if isinstance(error, RecursionError):
+        reason = "is nested too deeply"
+    else:
+        reason = str(error).removeprefix("JSON is malformed: ").replace("Input data was truncated", "ends too early")
+    return MalformedError("The body is not JSON.", (Fault("", reason),))

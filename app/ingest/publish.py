@@ -1,0 +1,227 @@
+"""From accepted events to acknowledged Kafka records: one chain per (tenant, client, shard).
+
+Events that come while a record of their chain is in flight form the next one, so order holds and records
+grow with the load, without a timer. Owns the deadline, the bounds on waiting bytes and the drain. Refuses
+to decide what an unknown outcome means to a client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from uuid import UUID
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from app.events.record import RECORD_LIMIT_BYTES, AcceptedEvent, encode_events, join_record, partition_key, shard_of
+from app.metrics import PENDING_BYTES, RECORDS_PUBLISHED
+
+log = structlog.get_logger()
+
+_DEADLINE_TICK_SECONDS = 0.1
+
+
+class Outcome(Enum):
+    """What is known of published events."""
+
+    ACKNOWLEDGED = "acknowledged"
+    UNKNOWN = "unknown"
+    """Not acknowledged in time: they may be stored or not. The same ids may be sent again."""
+    FULL = "full"
+    """Not taken: too many bytes wait for Kafka."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Events of one request and chain, encoded once. `done` is the request's future."""
+
+    data: bytes
+    done: asyncio.Future[Outcome]
+
+
+@dataclass(slots=True)
+class _Chain:
+    tenant_id: UUID
+    client_id: str
+    partition: int
+    key: bytes
+    waiting: deque[_Piece] = field(default_factory=deque)
+
+
+class Publisher:
+    """Create and `start` it inside the running loop. `stop` drains what waits, within a time limit."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        *,
+        timeout_seconds: float,
+        pending_bytes: int,
+        max_record_bytes: int = 2 * 2**20,
+    ) -> None:
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap,
+            acks="all",
+            enable_idempotence=True,
+            max_request_size=max_record_bytes,
+            max_batch_size=max_record_bytes,
+            # Ours is the deadline that clients see; an idempotent send is retried by the producer until it is known.
+            request_timeout_ms=int(timeout_seconds * 1000),
+        )
+        self._topic = topic
+        self._timeout = timeout_seconds
+        self._bound = pending_bytes
+        self._tenant_bound = pending_bytes // 4
+        self._bytes = 0
+        self._tenant_bytes: dict[UUID, int] = {}
+        self._chains: dict[tuple[UUID, str, int], _Chain] = {}
+        self._drains: set[asyncio.Task[None]] = set()
+        self._deadlines: deque[tuple[float, asyncio.Future[Outcome]]] = deque()
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connect; raises `KafkaError` if no broker answers."""
+        await self._producer.start()
+        self._ticker = asyncio.create_task(self._expire())
+
+    async def stop(self) -> None:
+        """Wait for what was taken, at most as long as a client would, then let go."""
+        if self._drains:
+            await asyncio.wait(self._drains, timeout=self._timeout)
+        for task in self._drains:
+            task.cancel()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        try:
+            await asyncio.wait_for(self._producer.stop(), self._timeout)
+        except (TimeoutError, KafkaError) as error:
+            log.warning("the producer did not stop cleanly", error=type(error).__name__)
+
+    async def healthy(self) -> bool:
+        """True if a broker answered just now."""
+        try:
+            await asyncio.wait_for(self._producer.client.fetch_all_metadata(), 2)
+        except (TimeoutError, KafkaError):
+            return False
+        return True
+
+    def publish(
+        self, tenant_id: UUID, client_id: str, shards: int, events: list[AcceptedEvent]
+    ) -> list[asyncio.Future[Outcome]]:
+        """Hand over events, in order; each future says what became of its part, and none ever raises.
+
+        A caller that goes away cancels nothing that others share: futures are only read here.
+        """
+        if shards == 1:
+            return self._append(tenant_id, client_id, 0, 1, events)
+        by_shard: dict[int, list[AcceptedEvent]] = {}
+        for event in events:
+            by_shard.setdefault(shard_of(event.user_id, shards), []).append(event)
+        return [
+            future
+            for shard, part in by_shard.items()
+            for future in self._append(tenant_id, client_id, shard, shards, part)
+        ]
+
+    def _append(
+        self, tenant_id: UUID, client_id: str, shard: int, shards: int, events: list[AcceptedEvent]
+    ) -> list[asyncio.Future[Outcome]]:
+        pieces = _pieces(events)
+        size = sum(map(len, pieces))
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in pieces]
+        tenant_bytes = self._tenant_bytes.get(tenant_id, 0)
+        if self._bytes + size > self._bound or tenant_bytes + size > self._tenant_bound:
+            for future in futures:
+                future.set_result(Outcome.FULL)
+            return futures
+        self._count_bytes(tenant_id, size)
+        name = (tenant_id, client_id, shard if shards > 1 else -1)
+        chain = self._chains.get(name)
+        idle = chain is None
+        if chain is None:
+            key = partition_key(tenant_id, shard, shards)
+            chain = self._chains[name] = _Chain(tenant_id, client_id, self._partition(key), key)
+        deadline = time.monotonic() + self._timeout
+        for data, future in zip(pieces, futures, strict=True):
+            chain.waiting.append(_Piece(data, future))
+            self._deadlines.append((deadline, future))
+        if idle:
+            task = asyncio.create_task(self._drain(name, chain))
+            self._drains.add(task)
+            task.add_done_callback(self._drains.discard)
+        return futures
+
+    def _partition(self, key: bytes) -> int:
+        partitions = sorted(self._producer.client.cluster.partitions_for_topic(self._topic) or {0})
+        return int(self._producer._partitioner(key, partitions, partitions))  # noqa: SLF001  the default one, as other producers use
+
+    async def _drain(self, name: tuple[UUID, str, int], chain: _Chain) -> None:
+        """Send record after record until nothing waits; then the chain is forgotten."""
+        while chain.waiting:
+            pieces = _take(chain.waiting)
+            live = [piece for piece in pieces if not piece.done.done()]
+            if live:
+                outcome = await self._send(chain, live)
+                for piece in live:
+                    if not piece.done.done():
+                        piece.done.set_result(outcome)
+            self._count_bytes(chain.tenant_id, -sum(len(piece.data) for piece in pieces))
+        del self._chains[name]
+
+    async def _send(self, chain: _Chain, pieces: list[_Piece]) -> Outcome:
+        value = join_record(chain.tenant_id, chain.client_id, datetime.now(UTC), [piece.data for piece in pieces])
+        try:
+            sent = await self._producer.send(self._topic, value, key=chain.key, partition=chain.partition)
+            await sent
+        except KafkaError as error:
+            log.warning("a record was not acknowledged", error=type(error).__name__, tenant_id=str(chain.tenant_id))
+            return Outcome.UNKNOWN
+        RECORDS_PUBLISHED.inc()
+        return Outcome.ACKNOWLEDGED
+
+    def _count_bytes(self, tenant_id: UUID, size: int) -> None:
+        self._bytes += size
+        PENDING_BYTES.set(self._bytes)
+        left = self._tenant_bytes.get(tenant_id, 0) + size
+        if left:
+            self._tenant_bytes[tenant_id] = left
+        else:
+            self._tenant_bytes.pop(tenant_id, None)
+
+    async def _expire(self) -> None:
+        """Answer those whose deadline has passed. All have the same time limit, so the queue is in order."""
+        while True:
+            await asyncio.sleep(_DEADLINE_TICK_SECONDS)
+            now = time.monotonic()
+            while self._deadlines and (self._deadlines[0][1].done() or self._deadlines[0][0] <= now):
+                _, future = self._deadlines.popleft()
+                if not future.done():
+                    future.set_result(Outcome.UNKNOWN)
+
+
+def _pieces(events: list[AcceptedEvent]) -> list[bytes]:
+    """The events encoded, in pieces that each fit a record; a single event always does."""
+    data = encode_events(events)
+    if len(data) <= RECORD_LIMIT_BYTES or len(events) == 1:
+        return [data]
+    middle = len(events) // 2
+    return _pieces(events[:middle]) + _pieces(events[middle:])
+
+
+def _take(waiting: deque[_Piece]) -> list[_Piece]:
+    """The next record's pieces: at least one, and more as long as they fit."""
+    taken = [waiting.popleft()]
+    size = len(taken[0].data)
+    while waiting and size + len(waiting[0].data) <= RECORD_LIMIT_BYTES:
+        piece = waiting.popleft()
+        size += len(piece.data)
+        taken.append(piece)
+    return taken

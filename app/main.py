@@ -1,0 +1,127 @@
+"""The gateway's composition root: `create_app(settings)` makes everything that a process holds, and nothing else does.
+
+Ingest paths go to their ASGI function before the router; everything else is FastAPI's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from redis.asyncio import Redis
+from starlette.routing import Route
+
+from app import health, openapi, redirects
+from app.database import create_engine
+from app.http_errors import install as install_error_handlers
+from app.ingest.endpoint import BATCH, SINGLE, IngestEndpoint
+from app.ingest.publish import Publisher
+from app.observe import observed
+from app.reads.endpoints import router as reads
+from app.settings import GatewaySettings
+from app.state import State
+from auth.endpoints import router as oauth
+from auth.keys import KeyRing
+from auth.tokens import TokenVerifier
+from search.client import make_client
+from search.endpoints import router as search
+from tenants.directory import Directory
+from tenants.limits import TokenBuckets
+
+log = structlog.get_logger()
+
+
+class Gateway(FastAPI):
+    """FastAPI, with a shortcut for the paths that carry the load."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.ingest = IngestEndpoint()
+        self._observed = observed(super().__call__)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in (SINGLE, BATCH):
+            scope["app"] = self
+            await self.ingest(scope, receive, send)
+        else:
+            await self._observed(scope, receive, send)
+
+
+def create_app(settings: GatewaySettings) -> Gateway:
+    """The application; servers are connected to when its lifespan starts."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _state(settings) as state:
+            app.state.sluice = state
+            yield
+
+    app = Gateway(**openapi.DESCRIPTION, lifespan=lifespan)
+    for router in (oauth, reads, search, health.router):
+        app.include_router(router)
+    # Here for other methods, which get 405, and for whoever lists routes; POST never comes this far.
+    app.router.routes += [Route(path, app.ingest, methods=["POST"]) for path in (SINGLE, BATCH)]
+    redirects.install(app)
+    openapi.install(app)
+    install_error_handlers(app)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _state(settings: GatewaySettings) -> AsyncIterator[State]:
+    async with contextlib.AsyncExitStack() as stack:
+        engine = create_engine(settings.postgres_app_url.get_secret_value())
+        stack.push_async_callback(engine.dispose)
+        auth_engine = create_engine(settings.postgres_auth_url.get_secret_value(), pool_size=5)
+        stack.push_async_callback(auth_engine.dispose)
+        keys = await KeyRing.load(auth_engine, settings)
+        directory = await Directory.load(auth_engine)
+        directory.on_change(keys.refresh)
+        polling = asyncio.create_task(directory.run())
+        stack.push_async_callback(_end, polling)
+        redis = Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=settings.limiter_timeout_seconds,
+            socket_connect_timeout=settings.limiter_timeout_seconds,
+        )
+        stack.push_async_callback(redis.aclose)
+        buckets = TokenBuckets(
+            redis,
+            prefix=settings.redis_prefix,
+            timeout_seconds=settings.limiter_timeout_seconds,
+            processes=settings.gateway_processes,
+        )
+        stack.push_async_callback(buckets.close)
+        search_client = make_client(settings.elasticsearch_url.get_secret_value())
+        stack.push_async_callback(search_client.close)
+        publisher = Publisher(
+            settings.kafka_bootstrap,
+            settings.raw_topic,
+            timeout_seconds=settings.produce_timeout_seconds,
+            pending_bytes=settings.pending_bytes,
+        )
+        await publisher.start()
+        stack.push_async_callback(publisher.stop)
+        log.info("gateway ready", issuer=settings.issuer, topic=settings.raw_topic)
+        yield State(
+            settings=settings,
+            engine=engine,
+            auth_engine=auth_engine,
+            redis=redis,
+            search_client=search_client,
+            directory=directory,
+            keys=keys,
+            verifier=TokenVerifier(keys, directory, issuer=settings.issuer, audience=settings.issuer),
+            buckets=buckets,
+            publisher=publisher,
+        )
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,167 @@
+"""The only module that reads from Elasticsearch, and only with what `search.scope` made.
+
+Owns requests and the shape of their answers. Refuses to build queries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+
+from search.client import IndexUnavailable, call
+from search.mapping import alias_of
+from search.scope import Scoped, encoded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from elasticsearch import AsyncElasticsearch
+
+PAGE = 5000
+"""Documents a request while walking over all of them; Elasticsearch allows 10,000."""
+
+KEEP_ALIVE = "2m"
+"""How long a walk may pause between two pages."""
+
+
+class SearchRefused(Exception):  # noqa: N818  Elasticsearch's verdict, named as callers read it
+    """Elasticsearch understood the request and won't do it: too many terms, a cursor's value out of range."""
+
+
+class Source(msgspec.Struct):
+    """The event in a document. `metadata` is its JSON as it was written, or `metadata_json` holds that text."""
+
+    event_id: str
+    event_type: str
+    client_id: str
+    timestamp: datetime
+    received_at: datetime
+    user_id: str | None = None
+    metadata: msgspec.Raw = msgspec.Raw()
+    metadata_json: str | None = None
+
+
+class Hit(msgspec.Struct):
+    source: Source = msgspec.field(name="_source")
+    score: float | None = msgspec.field(name="_score", default=None)
+    sort: list[Any] = []
+    highlight: dict[str, list[str]] = {}
+
+
+class Total(msgspec.Struct):
+    value: int
+
+
+class Hits(msgspec.Struct):
+    total: Total
+    hits: list[Hit] = []
+
+
+class Answer(msgspec.Struct):
+    """`took` is in milliseconds. `aggregations` is absent while no slice exists."""
+
+    took: int
+    timed_out: bool
+    hits: Hits
+    aggregations: dict[str, Any] = {}
+
+
+class _SortedHit(msgspec.Struct):
+    sort: list[Any]
+
+
+class _SortedHits(msgspec.Struct):
+    hits: list[_SortedHit]
+
+
+class _Page(msgspec.Struct):
+    timed_out: bool
+    pit_id: str
+    hits: _SortedHits
+
+
+class _PointInTime(msgspec.Struct):
+    id: str
+
+
+_answers = msgspec.json.Decoder(Answer)
+_pages = msgspec.json.Decoder(_Page)
+_points = msgspec.json.Decoder(_PointInTime)
+
+
+async def search(client: AsyncElasticsearch, index_prefix: str, scope: Scoped) -> Answer:
+    """One search over all slices; before the first event it answers nothing found.
+
+    Raises:
+        IndexUnavailable: no answer, or only a part of one (a shard missing, the time up).
+        SearchRefused: the request can't be done.
+    """
+    target = (
+        f"/{quote(alias_of(index_prefix))}/_search?routing={scope.routing}&preference={scope.routing}"
+        "&ignore_unavailable=true&allow_partial_search_results=false"
+    )
+    answer = _answers.decode(await _ok(client, "POST", target, encoded(scope.body)))
+    if answer.timed_out:
+        raise IndexUnavailable("the search took too long")
+    return answer
+
+
+async def walk(client: AsyncElasticsearch, index_prefix: str, scope: Scoped) -> AsyncIterator[list[Any]]:
+    """The sort values of each matching document, in the order of the scope's `sort`, as of one moment.
+
+    Behind those Elasticsearch adds the document's place in the index, so that equal ones are all visited. Raises as
+    `search` does.
+    """
+    target = (
+        f"/{quote(alias_of(index_prefix))}/_pit?routing={scope.routing}&keep_alive={KEEP_ALIVE}"
+        "&ignore_unavailable=true&allow_partial_search_results=false"
+    )
+    status, opened = await call(client, "POST", target)
+    if status == 404:  # noqa: PLR2004  no slice yet
+        return
+    point = _points.decode(_checked(status, opened)).id
+    after: list[Any] = []
+    try:
+        while True:
+            body = scope.body | {"size": PAGE, "track_total_hits": False, "_source": False}
+            body |= {"pit": {"id": point, "keep_alive": KEEP_ALIVE}} | ({"search_after": after} if after else {})
+            page = _pages.decode(
+                await _ok(client, "POST", "/_search?allow_partial_search_results=false", encoded(body))
+            )
+            if page.timed_out:
+                raise IndexUnavailable("the search took too long")
+            point = page.pit_id
+            for hit in page.hits.hits:
+                yield hit.sort
+            if len(page.hits.hits) < PAGE:
+                return
+            after = page.hits.hits[-1].sort
+    finally:
+        # Left alone it would hold segments for KEEP_ALIVE; if this fails that is what happens.
+        with contextlib.suppress(IndexUnavailable):
+            await call(client, "DELETE", "/_pit", encoded({"id": point}))
+
+
+async def refresh(client: AsyncElasticsearch, index_prefix: str) -> None:
+    """Make everything written so far visible to searches.
+
+    Raises:
+        IndexUnavailable: no answer.
+    """
+    await _ok(client, "POST", f"/{quote(alias_of(index_prefix))}/_refresh?ignore_unavailable=true")
+
+
+async def _ok(client: AsyncElasticsearch, method: str, target: str, body: bytes | None = None) -> bytes:
+    return _checked(*await call(client, method, target, body))
+
+
+def _checked(status: int, answer: bytes) -> bytes:
+    if status >= 500:  # noqa: PLR2004
+        raise IndexUnavailable(f"Elasticsearch fails with {status}: {answer[:500]!r}")
+    if status != 200:  # noqa: PLR2004
+        raise SearchRefused(f"Elasticsearch refuses with {status}: {answer[:500]!r}")
+    return answer

@@ -1,0 +1,1 @@
+"""Consumers of `events.raw`: the loop that knows no domain, and one module a worker."""

@@ -1,0 +1,270 @@
+"""The consumer loop: poll, claim, pause, retry, commit. It knows Kafka and positions, and no domain.
+
+A step is handed a connection inside a transaction whose first statement moved the positions, and a batch of
+records. It returns and all of it is committed, or it raises and nothing happened. Poison is the step's matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import asyncpg
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError
+
+from app.database import connect
+from app.metrics import WORKER_BATCH_SECONDS, WORKER_FRESHNESS, WORKER_RECORDS, WORKER_RETRIES
+from workers.offsets import Claim, FencedError, advance, claim
+from workers.topic import TopicIdentity, identify
+
+log = structlog.get_logger()
+
+Step = Callable[[asyncpg.Connection, Sequence[ConsumerRecord]], Awaitable[None]]
+Horizon = Callable[[asyncpg.Connection], Awaitable[dict[int, int]]]
+
+
+class RetryLaterError(Exception):
+    """A server the step needs does not answer; the same batch is tried again after a pause."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What to read and as whom. `max_batch_bytes` of record values make one transaction."""
+
+    worker: str
+    group: str
+    topic: str
+    bootstrap: str
+    postgres_url: str
+    max_batch_bytes: int = 2 * 2**20
+    poll_seconds: float = 0.1
+    session_timeout_seconds: float = 10.0
+
+
+def backoff(attempt: int) -> float:
+    """Seconds before try `attempt` (from 1): doubling from 0.1 to 5, half of it random."""
+    ceiling = min(5.0, 0.1 * 2 ** min(attempt - 1, 10))
+    return float(ceiling / 2 + random.uniform(0, ceiling / 2))  # noqa: S311  spreading load, not a secret
+
+
+class _Generation(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Counts assignments and does nothing else: a callback that read positions itself would let records that were
+    fetched before through, and its exceptions are swallowed by the client.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:  # noqa: ARG002
+        self.number += 1
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:  # noqa: ARG002
+        self.number += 1
+
+
+class Loop:
+    """One worker. `horizon`, where given, tells how far each partition may be handled yet."""
+
+    def __init__(self, stream: Stream, step: Step, *, horizon: Horizon | None = None) -> None:
+        self._stream = stream
+        self._step = step
+        self._horizon = horizon
+        self._generation = _Generation()
+        self._claimed_generation = -1
+        self._claims: dict[int, Claim] = {}
+        self._buffers: dict[int, deque[ConsumerRecord]] = {}
+        self._connection: asyncpg.Connection | None = None
+        self._identity: TopicIdentity | None = None
+        self._attempt = 0
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until `stopping` is set; a batch that has begun is finished.
+
+        Raises:
+            LogMismatchError: the log is not the one that positions were kept for.
+        """
+        stream = self._stream
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=stream.bootstrap,
+            group_id=stream.group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            session_timeout_ms=int(stream.session_timeout_seconds * 1000),
+            heartbeat_interval_ms=int(stream.session_timeout_seconds * 1000 / 4),
+            max_partition_fetch_bytes=4 * 2**20,
+            fetch_max_bytes=16 * 2**20,
+        )
+        consumer.subscribe([stream.topic], listener=self._generation)
+        await self._start(consumer, stopping)
+        try:
+            while not stopping.is_set():
+                await self._turn(consumer)
+        finally:
+            await consumer.stop()
+            if self._connection is not None:
+                await self._connection.close(timeout=2)
+
+    async def _start(self, consumer: AIOKafkaConsumer, stopping: asyncio.Event) -> None:
+        """Kafka may come up after the worker; until then say so and try again."""
+        attempt = 0
+        while not stopping.is_set():
+            try:
+                self._identity = await identify(self._stream.bootstrap, self._stream.topic)
+                await consumer.start()
+            except KafkaError as error:
+                attempt += 1
+                log.warning("Kafka does not answer", worker=self._stream.worker, error=type(error).__name__)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), backoff(attempt))
+            else:
+                return
+
+    async def _turn(self, consumer: AIOKafkaConsumer) -> None:
+        """One round: be sure of what is ours, poll, and handle what may be handled. Faults end in a pause."""
+        try:
+            await self._claim_what_is_ours(consumer)
+            await self._poll(consumer)
+            batch = await self._next_batch()
+            if batch:
+                await self._commit(batch)
+            self._attempt = 0
+        except FencedError as error:
+            log.info("a partition went to another worker", worker=self._stream.worker, partition=str(error))
+            WORKER_RETRIES.labels(self._stream.worker, "fenced").inc()
+            self._forget()
+        except asyncpg.DeadlockDetectedError:
+            WORKER_RETRIES.labels(self._stream.worker, "deadlock").inc()
+        except (RetryLaterError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            await self._pause(consumer, error)
+
+    async def _claim_what_is_ours(self, consumer: AIOKafkaConsumer) -> None:
+        if self._claimed_generation == self._generation.number:
+            return
+        generation = self._generation.number
+        self._claims.clear()
+        self._buffers.clear()
+        assert self._identity is not None  # noqa: S101  known since the start
+        assigned = sorted(consumer.assignment())
+        if assigned:
+            self._identity = await identify(self._stream.bootstrap, self._stream.topic)
+            connection = await self._database()
+            first = await consumer.beginning_offsets(assigned)
+            end = await consumer.end_offsets(assigned)
+            for tp in assigned:
+                held = await claim(
+                    connection, self._stream.group, tp.topic, tp.partition, self._identity, (first[tp], end[tp])
+                )
+                if generation != self._generation.number:
+                    return  # moved meanwhile: the next round claims again
+                # Records fetched before are dropped by the seek; those that still come are dropped in `_poll`.
+                consumer.seek(tp, held.next_offset)
+                self._claims[tp.partition] = held
+                self._buffers[tp.partition] = deque()
+            log.info("partitions claimed", worker=self._stream.worker, partitions=sorted(self._claims))
+        self._claimed_generation = generation
+
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        """Fill the buffers. A full one is paused, so that Kafka's client holds no more for it."""
+        full = [p for p, buffer in self._buffers.items() if _bytes(buffer) >= self._stream.max_batch_bytes]
+        assignment = consumer.assignment()
+        consumer.pause(
+            *(
+                TopicPartition(self._stream.topic, p)
+                for p in full
+                if TopicPartition(self._stream.topic, p) in assignment
+            )
+        )
+        waiting = self._horizon is not None and any(self._buffers.values())
+        timeout = 0.02 if waiting else self._stream.poll_seconds
+        try:
+            fetched = await consumer.getmany(timeout_ms=int(timeout * 1000) if not full else 0, max_records=2000)
+        except NoOffsetForPartitionError:
+            # Kafka keeps no position for this group; the claim's seek gives it.
+            self._claimed_generation = -1
+            return
+        finally:
+            consumer.resume(*(tp for tp in consumer.paused() if tp in consumer.assignment()))
+        if self._claimed_generation != self._generation.number:
+            return
+        for tp, records in fetched.items():
+            held = self._claims.get(tp.partition)
+            if held is None:
+                continue
+            buffer = self._buffers[tp.partition]
+            expected = buffer[-1].offset + 1 if buffer else held.next_offset
+            # Offsets may have gaps (control records), never go back: what is older was handled already.
+            buffer.extend(record for record in records if record.offset >= expected)
+
+    async def _next_batch(self) -> list[ConsumerRecord]:
+        """The oldest records of every partition, in partition order, up to the batch's size."""
+        if not any(self._buffers.values()):
+            return []
+        limits = await self._horizon(await self._database()) if self._horizon is not None else None
+        batch: list[ConsumerRecord] = []
+        size = 0
+        for partition in sorted(self._buffers):
+            for record in self._buffers[partition]:
+                beyond = limits is not None and record.offset >= limits.get(partition, 0)
+                if beyond or (batch and size + len(record.value or b"") > self._stream.max_batch_bytes):
+                    break
+                batch.append(record)
+                size += len(record.value or b"")
+        return batch
+
+    async def _commit(self, batch: list[ConsumerRecord]) -> None:
+        started = time.perf_counter()
+        to = {record.partition: record.offset + 1 for record in batch}
+        connection = await self._database()
+        async with connection.transaction():
+            await advance(connection, self._stream.group, self._stream.topic, self._claims, to)
+            await self._step(connection, batch)
+        for partition, offset in to.items():
+            self._claims[partition] = replace(self._claims[partition], next_offset=offset)
+            buffer = self._buffers[partition]
+            while buffer and buffer[0].offset < offset:
+                buffer.popleft()
+        WORKER_RECORDS.labels(self._stream.worker).inc(len(batch))
+        WORKER_BATCH_SECONDS.labels(self._stream.worker).observe(time.perf_counter() - started)
+        WORKER_FRESHNESS.labels(self._stream.worker).observe(max(0.0, time.time() - batch[0].timestamp / 1000))
+
+    async def _pause(self, consumer: AIOKafkaConsumer, error: Exception) -> None:
+        """Wait with partitions paused, still polling, so that the group does not take us for dead."""
+        self._attempt += 1
+        wait = backoff(self._attempt)
+        WORKER_RETRIES.labels(self._stream.worker, type(error).__name__).inc()
+        log.warning(
+            "trying again", worker=self._stream.worker, error=type(error).__name__, detail=str(error)[:200],
+            attempt=self._attempt, seconds=round(wait, 2),
+        )  # fmt: skip
+        if self._connection is not None and not isinstance(error, RetryLaterError):
+            self._connection.terminate()
+            self._connection = None
+        deadline = time.monotonic() + wait
+        while (left := deadline - time.monotonic()) > 0:
+            paused = consumer.assignment()
+            consumer.pause(*paused)
+            with contextlib.suppress(NoOffsetForPartitionError):
+                await consumer.getmany(timeout_ms=int(min(left, 0.5) * 1000) + 1)
+        consumer.resume(*(tp for tp in consumer.paused() if tp in consumer.assignment()))
+
+    def _forget(self) -> None:
+        self._claims.clear()
+        self._buffers.clear()
+        self._claimed_generation = -1
+
+    async def _database(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._stream.postgres_url, name=f"sluice {self._stream.worker}")
+        return self._connection
+
+
+def _bytes(buffer: deque[ConsumerRecord]) -> int:
+    return sum(len(record.value or b"") for record in buffer)

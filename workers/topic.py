@@ -1,0 +1,162 @@
+"""The Kafka topics: making them, and telling a topic from another one of the same name.
+
+A topic that was deleted and made again starts at offset 0 under another id; positions kept for the first
+would then skip or repeat records, so workers compare ids before they read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+from uuid import UUID
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import TopicAlreadyExistsError
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import (
+    AbstractType,
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Schema,
+    TaggedFields,
+)
+
+MAX_RECORD_BYTES = 2 * 2**20
+RETENTION_MS = 7 * 24 * 3600 * 1000
+
+
+class TopicError(Exception):
+    """The topic isn't what a worker expects; the text says what to look at."""
+
+
+@dataclass(frozen=True)
+class TopicIdentity:
+    """Which log this is, across deletions and clusters."""
+
+    cluster_id: str
+    topic_id: UUID
+
+
+async def ensure_topic(bootstrap: str, topic: str, *, partitions: int, replication: int = 1) -> bool:
+    """Make `topic` if it is missing; True if it was made. An existing one is left as it is."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        configs = {"retention.ms": str(RETENTION_MS), "max.message.bytes": str(MAX_RECORD_BYTES)}
+        answer = await admin.create_topics([NewTopic(topic, partitions, replication, topic_configs=configs)])
+        code, message = answer.topic_errors[0][1], answer.topic_errors[0][2]
+    finally:
+        await admin.close()
+    if code == TopicAlreadyExistsError.errno:
+        return False
+    if code:
+        raise TopicError(f"Kafka did not make the topic {topic}: error {code}, {message}")
+    return True
+
+
+async def identify(bootstrap: str, topic: str) -> TopicIdentity:
+    """The ids of the cluster and of `topic`.
+
+    Raises:
+        TopicError: there is no such topic.
+    """
+    client = AIOKafkaClient(bootstrap_servers=bootstrap)
+    await client.bootstrap()
+    try:
+        answer = await client.send(client.get_random_node(), _TopicIds(topic))
+    finally:
+        await client.close()
+    error, _, topic_id = answer.topics[0][:3]
+    if error:
+        raise TopicError(f"There is no topic {topic} at {bootstrap}; `sluice migrate` makes it.")
+    return TopicIdentity(answer.cluster_id, topic_id)
+
+
+class _Uuid(AbstractType[UUID]):  # type: ignore[misc]
+    @classmethod
+    def encode(cls, value: UUID) -> bytes:
+        return value.bytes
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> UUID:
+        return UUID(bytes=data.read(16))
+
+
+# Metadata, version 10: the first that carries topic ids (KIP-516). aiokafka itself stops at version 5.
+class _MetadataResponse(Response):  # type: ignore[misc]
+    API_KEY = 3
+    API_VERSION = 10
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString("utf-8")),
+                ("port", Int32),
+                ("rack", CompactString("utf-8")),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_id", CompactString("utf-8")),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("name", CompactString("utf-8")),
+                ("topic_id", _Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_authorized_operations", Int32),
+        ("tags", TaggedFields),
+    )
+
+
+class _MetadataRequest(RequestStruct):  # type: ignore[misc]
+    FLEXIBLE_VERSION = True
+    API_KEY = 3
+    API_VERSION = 10
+    RESPONSE_TYPE = _MetadataResponse
+    SCHEMA = Schema(
+        (
+            "topics",
+            CompactArray(("topic_id", _Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields)),
+        ),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_authorized_operations", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class _TopicIds(Request[_MetadataRequest]):  # type: ignore[misc]
+    API_KEY = 3
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+
+    def build(self, request_struct_class: type[_MetadataRequest]) -> Any:
+        nil = UUID(int=0)  # asked by name
+        return request_struct_class([(nil, self._topic, {})], False, False, False, {})
