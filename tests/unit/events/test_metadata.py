@@ -1,0 +1,102 @@
+"""Which metadata is taken, and that the quick scan never clears what the full check would refuse."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.events.metadata import MAX_DEPTH, MAX_DIGITS, faults_of, is_plain
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def nested(depth: int) -> bytes:
+    return b'{"a":' * (depth - 1) + b"{}" + b"}" * (depth - 1)
+
+
+@given(st.dictionaries(st.text(), JSON), st.booleans())
+def test_what_the_scan_clears_has_no_fault(content: dict[str, Any], ascii_only: bool) -> None:
+    try:
+        raw = json.dumps(content, ensure_ascii=ascii_only).encode()
+    except UnicodeEncodeError:  # a lone surrogate, which no UTF-8 body can hold unescaped
+        return
+    if is_plain(raw):
+        assert faults_of(raw, "/metadata") == []
+
+
+def test_sixteen_levels_are_taken_and_seventeen_are_not() -> None:
+    assert faults_of(nested(MAX_DEPTH), "/metadata") == []
+    assert is_plain(nested(MAX_DEPTH))
+    assert not is_plain(nested(MAX_DEPTH + 1))
+    assert [fault.detail for fault in faults_of(nested(MAX_DEPTH + 1), "/metadata")] == ["is nested more than 16 deep"]
+
+
+def test_many_shallow_objects_are_not_taken_for_deep_ones() -> None:
+    raw = json.dumps({str(number): {} for number in range(40)}).encode()
+    assert not is_plain(raw)
+    assert faults_of(raw, "") == []
+
+
+def test_brackets_within_strings_are_not_levels() -> None:
+    raw = json.dumps({"text": '{["\\' * 30}).encode()
+    assert faults_of(raw, "") == []
+
+
+@pytest.mark.parametrize(
+    ("literal", "fine"),
+    [
+        ("0", True),
+        ("-1.5e3", True),
+        ("1e308", True),
+        ("1e399", True),
+        ("1e400", False),
+        ("1E+400", False),
+        ("1e-400", True),
+        ("1e-401", False),
+        ("1e200000", False),
+        ("1e-999999999999999999999", False),
+        ("1" + "0" * (MAX_DIGITS - 1), True),
+        ("1" + "0" * MAX_DIGITS, False),
+        ("0." + "0" * (MAX_DIGITS - 1) + "1", True),
+        ("0." + "0" * MAX_DIGITS + "1", False),
+        ("0e000400", True),
+    ],
+)
+def test_numbers_are_taken_up_to_400_digits_on_either_side(literal: str, fine: bool) -> None:
+    raw = f'{{"n":{literal}}}'.encode()
+    assert (faults_of(raw, "/metadata") == []) is fine
+    if not fine:
+        assert not is_plain(raw)
+        assert faults_of(raw, "/metadata")[0].pointer == "/metadata/n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "pointer", "reason"),
+    [
+        (rb'{"a":["x","\u0000"]}', "/m/a/1", "contains NUL (U+0000)"),
+        (rb'{"a/b~c":"\ud800"}', "/m/a~1b~0c", "contains a lone surrogate"),
+        (rb'{"\u0000":1}', "/m", "a key contains NUL (U+0000)"),
+        (b"[]", "/m", "must be an object"),
+        (b'"text"', "/m", "must be an object"),
+    ],
+)
+def test_each_fault_has_its_pointer(raw: bytes, pointer: str, reason: str) -> None:
+    assert [(fault.pointer, fault.detail) for fault in faults_of(raw, "/m")] == [(pointer, reason)]
+
+
+def test_an_escaped_backslash_before_u0000_is_only_text() -> None:
+    raw = rb'{"a":"\\u0000"}'
+    assert not is_plain(raw)
+    assert faults_of(raw, "") == []
+
+
+def test_a_surrogate_pair_is_a_character() -> None:
+    assert faults_of(rb'{"a":"\ud83d\ude00"}', "") == []
