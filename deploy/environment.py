@@ -95,7 +95,7 @@ class Environment:
         """Run pip with its words in a log, and say now and then how far it is."""
         log = self.folder / "install.log"
         said, collected = time.monotonic(), 0
-        command = (self.python, *PIP, *arguments)
+        command = (str(self.python), *PIP, *arguments)
         with (
             log.open("w") as file,
             subprocess.Popen(  # noqa: S603

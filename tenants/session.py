@@ -11,7 +11,6 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import asyncpg
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -62,18 +61,9 @@ async def tenant_session(
         state = getattr(error.orig, "sqlstate", None)
         if state == _CANCELLED:
             raise _unavailable(_TOO_LONG) from error
-        if error.connection_invalidated or _speaks_of_server(state):
+        if error.connection_invalidated or (state is not None and state.startswith(_SERVER_STATE)):
             raise _unavailable(_NO_ANSWER) from error
         raise
-    except asyncpg.PostgresError as error:
-        # SQLAlchemy wraps what a statement raises, but hands on what connecting raises as it is.
-        if _speaks_of_server(error.sqlstate):
-            raise _unavailable(_NO_ANSWER) from error
-        raise
-
-
-def _speaks_of_server(state: str | None) -> bool:
-    return state is not None and state.startswith(_SERVER_STATE)
 
 
 def _unavailable(detail: str) -> UnavailableError:

@@ -83,29 +83,12 @@ def import_(
 
     Exit status: 0 when all events were accepted, 1 when some were rejected or it ended early, 2 for wrong use.
     """
-    files, git = files or [], git or []
-    if not files and not git:
-        raise typer.BadParameter("give at least one FILE, - for standard input, or --git PATH.")
-    if sum(str(file) == "-" for file in files) > 1:
-        raise typer.BadParameter("- can be given only once.")
-    # Not by typer's `exists`, which takes a Path of `-` for a file's name.
-    if missing := next((file for file in files if str(file) != "-" and not file.exists()), None):
-        raise typer.BadParameter(f"{missing} does not exist.")
+    paths = _checked(files or [], git or [])
     try:
         target = find_target(api, credentials, os.environ, home() / "stack.json")
     except TargetError as error:
         raise typer.BadParameter(f"{error}.") from None
-    try:
-        sources: list[Source] = [
-            *(FileSource.open(file) for file in files),
-            *(GitSource.open(path) for path in git),
-        ]
-    except SourceError as error:
-        raise CommandError(str(error)) from None
-    except KeyboardInterrupt:
-        typer.echo("Interrupted before anything was sent.", err=True)
-        raise typer.Exit(1) from None
-    outcome = _run(sources, target, batch, in_flight)
+    outcome = _run(_opened(*paths), target, batch, in_flight)
     if as_json:
         typer.echo(json.dumps(_fields(outcome)))
     else:
@@ -116,6 +99,27 @@ def import_(
         typer.echo(f"Interrupted: {outcome.tally.accepted:,} events are accepted. {_AGAIN}", err=True)
     if outcome.interrupted or outcome.tally.rejected:
         raise typer.Exit(1)
+
+
+def _checked(files: list[Path], git: list[Path]) -> tuple[list[Path], list[Path]]:
+    if not files and not git:
+        raise typer.BadParameter("give at least one FILE, - for standard input, or --git PATH.")
+    if sum(str(file) == "-" for file in files) > 1:
+        raise typer.BadParameter("- can be given only once.")
+    # Not by typer's `exists`, which takes a Path of `-` for a file's name.
+    if missing := next((file for file in files if str(file) != "-" and not file.exists()), None):
+        raise typer.BadParameter(f"{missing} does not exist.")
+    return files, git
+
+
+def _opened(files: list[Path], git: list[Path]) -> list[Source]:
+    try:
+        return [*(FileSource.open(file) for file in files), *(GitSource.open(path) for path in git)]
+    except SourceError as error:
+        raise CommandError(str(error)) from None
+    except KeyboardInterrupt:
+        typer.echo("Interrupted before anything was sent.", err=True)
+        raise typer.Exit(1) from None
 
 
 def _run(sources: list[Source], target: Target, batch: int, in_flight: int) -> Outcome:

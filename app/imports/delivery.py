@@ -139,7 +139,7 @@ class Delivery:
         patience = self._patience if self._answered else self._first_patience
         if now - self._failing_since >= patience:
             what = "has given no usable answer" if self._answered else "gives no usable answer"
-            raise DeliveryError(f"{self._api.url} {what} for {patience:.0f} s ({trouble})")
+            raise DeliveryError(f"{self._api.url} {what} for {patience:g} s ({trouble})")
 
     def _refused(self, answer: Answer) -> DeliveryError:
         said = _problem(answer).detail or f"status {answer.status}"

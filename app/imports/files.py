@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 2**20
+_BUFFER_BYTES = 2**16  # little, so that `position` stays close to what has been sent
 
 
 class _Reader(io.RawIOBase):
@@ -105,7 +106,7 @@ class FileSource:
 
 
 def _content(reader: _Reader) -> BinaryIO:
-    buffered = io.BufferedReader(reader, _CHUNK_BYTES)
+    buffered = io.BufferedReader(reader, _BUFFER_BYTES)
     if buffered.peek(2)[:2] != _GZIP_MAGIC:
         return buffered
     # No buffer of ours around it: that would lose what can be read before damage.

@@ -17,6 +17,7 @@ import httpx
 
 from deploy.local.artifacts import Jar, Member, Tree
 from deploy.local.errors import LocalError
+from deploy.local.trust import session
 
 if TYPE_CHECKING:
     import threading
@@ -86,7 +87,7 @@ class Fetcher:
         from remotezip import RemoteIOError, RemoteZip  # noqa: PLC0415 - a second start needs none of it
 
         try:
-            with RemoteZip(url, timeout=30) as archive:
+            with RemoteZip(url, timeout=30, session=session()) as archive:
                 return sorted(archive.infolist(), key=lambda info: info.header_offset)
         except (RemoteIOError, OSError, zipfile.BadZipFile) as error:
             raise _unreachable(url, error) from error

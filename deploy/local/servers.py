@@ -163,8 +163,6 @@ class LocalServers:
     async def _start(self, places: Places) -> Endpoints:
         given = self._given.names()
         ours = [name for name in NAMES if name not in given]
-        for line in places.moved:
-            self._report(line)
         register = Register(self._home / "processes.json")
         left = await asyncio.to_thread(end_earlier, register.earlier(), 10.0)
         if left:
@@ -178,6 +176,8 @@ class LocalServers:
         # The slowest first in line.
         slowest = ("elasticsearch", "kafka", "postgres", "redis")
         await self._supervisor.start_all(self._services[name] for name in slowest if name in ours)
+        for line in places.moved:
+            self._report(line)
         self._endpoints = self._found(passwords)
         return self._endpoints
 

@@ -34,7 +34,7 @@ class Service:
     healthy: Callable[[], Awaitable[bool]]
     prepare: Callable[[], Awaitable[None]] = _nothing
     stop_signal: signal.Signals = signal.SIGTERM
-    patience: float = 12.0
+    patience: float = 11.0
     port: int | None = None
     data: Path | None = field(default=None)
 

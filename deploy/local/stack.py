@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from deploy.local.servers import Endpoints
 
+# Together with the servers' own it stays within the 20 s that a stop may take.
+_PATIENCE = 7.0
 WORKERS = ("store", "index")
 COMPONENTS = ("postgres", "redis", "kafka", "elasticsearch", "api", *(f"worker-{name}" for name in WORKERS))
 _APPLICATION = ("api", *(f"worker-{name}" for name in WORKERS))
@@ -140,7 +142,7 @@ class Stack:
             except httpx.HTTPError:
                 return False
 
-        return Service("api", self._command("api", ("api",), values), healthy, patience=6.0, port=self._ports.api)
+        return Service("api", self._command("api", ("api",), values), healthy, patience=_PATIENCE, port=self._ports.api)
 
     def _worker(self, worker: str, values: Mapping[str, str]) -> Service:
         name = f"worker-{worker}"
@@ -150,7 +152,7 @@ class Stack:
             return await answers(port)
 
         command = self._command(name, ("worker", worker), values)
-        return Service(name, command, healthy, patience=6.0, port=port)
+        return Service(name, command, healthy, patience=_PATIENCE, port=port)
 
 
 def described(endpoints: Endpoints, credentials: Mapping[str, Any], ports: ApplicationPorts) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -58,8 +58,23 @@ class Site:
         client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
         return made.tenant_id, client
 
+    def over(self, index: Index) -> Site:
+        """The same routes and tenants over another index."""
+        settings = self.settings.model_copy(update={"index_prefix": index.prefix})
+        held = vars(self.app.state.sluice) | {"settings": settings, "search_client": index.client}
+        return Site(application(**held), self.engine, settings)
+
     def anyone(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=self.settings.issuer)
+
+
+def application(**held: Any) -> FastAPI:
+    app = FastAPI()
+    app.state.sluice = SimpleNamespace(**held)
+    app.include_router(oauth)
+    app.include_router(router)
+    install_error_handlers(app)
+    return app
 
 
 @asynccontextmanager
@@ -70,14 +85,10 @@ async def site_over(database: Database, index: Index) -> AsyncIterator[Site]:
         await ensure_signing_key(engine, settings)
         keys, directory = await KeyRing.load(engine, settings), await Directory.load(engine)
         verifier = TokenVerifier(keys, directory, issuer=settings.issuer, audience=settings.issuer)
-        app = FastAPI()
-        app.state.sluice = SimpleNamespace(
+        app = application(
             settings=settings, auth_engine=engine, keys=keys, directory=directory, verifier=verifier,
             search_client=index.client,
         )  # fmt: skip
-        app.include_router(oauth)
-        app.include_router(router)
-        install_error_handlers(app)
         yield Site(app, engine, settings)
     finally:
         await engine.dispose()
@@ -247,14 +258,10 @@ async def test_another_tenants_cursor_is_refused(site: Site, index: Index, attac
     assert answer.status_code == 422
 
 
-async def test_without_elasticsearch_it_is_503_with_retry_after(endpoints: Endpoints) -> None:
+async def test_without_elasticsearch_it_is_503_with_retry_after(site: Site) -> None:
     (port,) = free_ports(1)
-    async with (
-        make_client(f"http://127.0.0.1:{port}", timeout=1) as nobody,
-        migrated(endpoints.postgres_url) as database,
-        site_over(database, Index(nobody, "none")) as site,
-    ):
-        _, client = await site.tenant("events:read")
+    async with make_client(f"http://127.0.0.1:{port}", timeout=1) as nobody:
+        _, client = await site.over(Index(nobody, "none")).tenant("events:read")
         async with client:
             answer = await client.get(PATH, params={"q": "x"})
     assert answer.status_code == 503
@@ -263,15 +270,7 @@ async def test_without_elasticsearch_it_is_503_with_retry_after(endpoints: Endpo
 
 
 async def test_a_slice_whose_shard_is_lost_is_503_and_not_half_an_answer(site: Site, own_index: Index) -> None:
-    made = replace(site, app=FastAPI())
-    held = vars(site.app.state.sluice)
-    made.app.state.sluice = SimpleNamespace(
-        **held | {"settings": made.settings.model_copy(update={"index_prefix": own_index.prefix})}
-    )
-    made.app.include_router(oauth)
-    made.app.include_router(router)
-    install_error_handlers(made.app)
-    tenant_id, client = await made.tenant("events:read")
+    tenant_id, client = await site.over(own_index).tenant("events:read")
     await own_index.write([row(tenant_id)])
     nowhere = {"index.routing.allocation.require._name": "nowhere"}
     await own_index.client.indices.create(
