@@ -19,8 +19,8 @@ DESCRIPTION: dict[str, Any] = {
     "version": version("sluice-events"),
     "summary": "A multi-tenant event backend.",
     "description": (
-        "Exchange client credentials for a token, send events, and read back counts, trends, timelines and search "
-        "over your tenant's events and nobody else's.\n\n"
+        "Exchange client credentials for a token, send events, and read back counts, trends, timelines and "
+        "search over your tenant's events and nobody else's.\n\n"
         "**Times** are RFC 3339 (a date means its start in `timezone`), answered in UTC with `Z`; ranges are "
         "`[started_at, ended_at)`. **Errors** are RFC 9457 problem details; `errors` says where by JSON pointer (a "
         "query parameter's is `/query/NAME`). **Every answer** has `X-Request-Id`; send your own to find it in our log. "

@@ -81,7 +81,7 @@ async def verify_tenant(
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await bind_tenants(connection, [tenant_id])
         reached = await positions(connection, index_group, topic)
-        report.events, report.aggregated, report.wrong_buckets = await connection.fetchrow(_BUCKETS, tenant_id)
+        ((report.events, report.aggregated, report.wrong_buckets),) = await connection.fetch(_BUCKETS, tenant_id)
         # After the snapshot: all that the index had been given by then can be seen from here on.
         await execute.refresh(client, index_prefix)
         rows = aiter(connection.cursor(_EVENTS, tenant_id, prefetch=5000))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import platform
@@ -73,11 +72,11 @@ async def _measure(chosen: list[int], seconds: float, rounds: int, events: int) 
                 for number, connections in ((1, 512), (2, 64)):
                     if number in chosen:
                         found.append(await single(system, number, connections, seconds, rounds))
-                if 3 in chosen:  # noqa: PLR2004
+                if 3 in chosen:
                     found.append(await batches(system, folder, seconds, rounds))
             finally:
                 system.stop()
-            if 4 in chosen:  # noqa: PLR2004
+            if 4 in chosen:
 
                 async def fresh() -> System:
                     return await System.create(endpoints, folder)

@@ -1,4 +1,4 @@
-"""The reference of the ingest rows: the same server, and an ASGI function that reads the body and answers a constant."""
+"""The reference of the ingest rows: the same server with an ASGI function that answers a constant."""
 
 from __future__ import annotations
 

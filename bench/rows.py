@@ -167,7 +167,19 @@ async def _copy_rate(system: System, tenants: list[UUID], accepted: list[Accepte
     """Events a second of one COPY as the superuser, whom row security does not concern, in the worker's batch size."""
     now = datetime.now().astimezone()
     rows = [
-        (tenant, e.event_id, e.event_type, e.user_id, "bench", e.timestamp, now, 202611, 0, 0, bytes(e.metadata).decode())
+        (
+            tenant,
+            e.event_id,
+            e.event_type,
+            e.user_id,
+            "bench",
+            e.timestamp,
+            now,
+            202611,
+            0,
+            0,
+            bytes(e.metadata).decode(),
+        )
         for tenant, events in _shares(tenants, accepted)
         for e in events
     ]

@@ -5,6 +5,7 @@ Owns requests and the shape of their answers. Refuses to build queries.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 PAGE = 5000
 """Documents a request while walking over all of them; Elasticsearch allows 10,000."""
+
+_STARTING_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Pauses before asking again where a new slice's shard is not ready."""
 
 KEEP_ALIVE = "2m"
 """How long a walk may pause between two pages."""
@@ -120,7 +124,7 @@ async def walk(client: AsyncElasticsearch, index_prefix: str, scope: Scoped) -> 
         f"/{quote(alias_of(index_prefix))}/_pit?routing={scope.routing}&keep_alive={KEEP_ALIVE}"
         "&ignore_unavailable=true&allow_partial_search_results=false"
     )
-    status, opened = await call(client, "POST", target)
+    status, opened = await _call(client, "POST", target)
     if status == 404:  # noqa: PLR2004  no slice yet
         return
     point = _points.decode(_checked(status, opened)).id
@@ -155,8 +159,20 @@ async def refresh(client: AsyncElasticsearch, index_prefix: str) -> None:
     await _ok(client, "POST", f"/{quote(alias_of(index_prefix))}/_refresh?ignore_unavailable=true")
 
 
+async def _call(client: AsyncElasticsearch, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """`call`, patient with a slice that was made a moment ago: its shard starts within some hundred milliseconds."""
+    for pause in _STARTING_SECONDS:
+        try:
+            return await call(client, method, target, body)
+        except IndexUnavailable as error:
+            if "no_shard_available_action_exception" not in str(error):
+                raise
+        await asyncio.sleep(pause)
+    return await call(client, method, target, body)
+
+
 async def _ok(client: AsyncElasticsearch, method: str, target: str, body: bytes | None = None) -> bytes:
-    return _checked(*await call(client, method, target, body))
+    return _checked(*await _call(client, method, target, body))
 
 
 def _checked(status: int, answer: bytes) -> bytes:

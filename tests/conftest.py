@@ -34,7 +34,7 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture(scope="session")
 def open_folder() -> Iterator[Path]:
-    """A folder that the servers' unprivileged user can reach too, where the suite runs as root; pytest's own can't be."""
+    """A folder that the servers' unprivileged user can reach, should the suite run as root; pytest's own is closed."""
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as name:
         folder = Path(name)
         folder.chmod(0o755)

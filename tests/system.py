@@ -1,4 +1,4 @@
-"""A running Sluice for tests: its own database, topics and index on the shared servers, real processes, fresh tenants."""
+"""A running Sluice for tests: own database, topics and index on the shared servers, real processes, fresh tenants."""
 
 from __future__ import annotations
 
@@ -173,7 +173,9 @@ class System:
         return str(answer.json()["access_token"])
 
     @asynccontextmanager
-    async def client(self, tenant: MadeTenant | None = None, scope: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    async def client(
+        self, tenant: MadeTenant | None = None, scope: str | None = None
+    ) -> AsyncIterator[httpx.AsyncClient]:
         """An HTTP client that speaks for `tenant` (nobody if None)."""
         headers = {"Authorization": f"Bearer {await self.token(tenant, scope)}"} if tenant is not None else {}
         async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60) as client:

@@ -46,7 +46,7 @@ class Stream:
     postgres_url: str
     max_batch_bytes: int = 2 * 2**20
     poll_seconds: float = 0.1
-    session_timeout_seconds: float = 10.0
+    session_timeout_seconds: float = 6.0
 
 
 def backoff(attempt: int) -> float:

@@ -55,7 +55,7 @@ def run() -> NoReturn:
     sys.exit(_status(sys.argv[1:]))
 
 
-def _status(arguments: list[str]) -> int:
+def _status(arguments: list[str]) -> int:  # noqa: PLR0911  one for each way to end
     try:
         code = command_tree(arguments[0] if arguments else None)(arguments, standalone_mode=False)
     except _UsageError as error:

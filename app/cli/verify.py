@@ -51,20 +51,18 @@ async def _verify(settings: VerifySettings, tenant: UUID | None, *, quiet: bool)
         known = [found.tenant_id for found in await list_tenants(engine)]
         if tenant is not None and tenant not in known:
             raise CommandError(f"There is no tenant {tenant}.")
-        reports = []
         with Progress(console=Console(stderr=True), disable=quiet, transient=True) as progress:
-            for tenant_id in progress.track([tenant] if tenant is not None else known, description="Comparing"):
-                reports.append(
-                    await verify_tenant(
-                        connection,
-                        client,
-                        tenant_id,
-                        index_prefix=settings.index_prefix,
-                        index_group=settings.group("index"),
-                        topic=settings.raw_topic,
-                    )
+            return [
+                await verify_tenant(
+                    connection,
+                    client,
+                    tenant_id,
+                    index_prefix=settings.index_prefix,
+                    index_group=settings.group("index"),
+                    topic=settings.raw_topic,
                 )
-        return reports
+                for tenant_id in progress.track([tenant] if tenant is not None else known, description="Comparing")
+            ]
     finally:
         await connection.close()
         await client.close()

@@ -20,6 +20,9 @@ MAX_DIGITS = 400
 """Digits before and after the decimal point once written out. A double needs 309 and 324; PostgreSQL's numeric would
 hold more, but writes `1e131071` out in full, so seven bytes in would be 128 KiB out."""
 
+MAX_WRITTEN_DIGITS = 65_536
+"""Digits of all numbers of one event once written out: without it, a small body could become a row of megabytes."""
+
 _SHAPE = bytes.maketrans(b"123456789E+", b"000000000e-")
 _LONG_NUMBER = b"0" * 100
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
@@ -47,7 +50,9 @@ def faults_of(metadata: bytes, pointer: str) -> list[Fault]:
         return [Fault(pointer, f"is nested more than {MAX_DEPTH} deep")]
     document = json.loads(metadata, parse_int=_Number, parse_float=_Number)
     faults: list[Fault] = []
-    _walk(document, pointer, faults)
+    written = _walk(document, pointer, faults)
+    if written > MAX_WRITTEN_DIGITS and not faults:
+        faults.append(Fault(pointer, f"has numbers of more than {MAX_WRITTEN_DIGITS} digits in all once written out"))
     return faults
 
 
@@ -69,10 +74,16 @@ def _depth(metadata: bytes) -> int:
     return deepest
 
 
-def _walk(value: Any, pointer: str, faults: list[Fault]) -> None:
+def _walk(value: Any, pointer: str, faults: list[Fault]) -> int:
+    """Adds what is wrong below `value` to `faults`; returns the digits that its numbers take once written out."""
+    written = 0
     if isinstance(value, _Number):
-        if (fault := _number_fault(value)) is not None:
-            faults.append(Fault(pointer, fault))
+        digits = _digits(value)
+        if digits is None:
+            faults.append(
+                Fault(pointer, f"is a number of more than {MAX_DIGITS} digits before or after the decimal point")
+            )
+        written = digits or 0
     elif isinstance(value, str):
         if (fault := text_fault(value)) is not None:
             faults.append(Fault(pointer, fault))
@@ -81,10 +92,11 @@ def _walk(value: Any, pointer: str, faults: list[Fault]) -> None:
             if (fault := text_fault(key)) is not None:
                 faults.append(Fault(pointer, f"a key {fault}"))
             else:
-                _walk(member, f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}", faults)
+                written += _walk(member, f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}", faults)
     elif isinstance(value, list):
         for index, member in enumerate(value):
-            _walk(member, f"{pointer}/{index}", faults)
+            written += _walk(member, f"{pointer}/{index}", faults)
+    return written
 
 
 def text_fault(text: str) -> str | None:
@@ -99,13 +111,15 @@ def text_fault(text: str) -> str | None:
     return None
 
 
-def _number_fault(literal: str) -> str | None:
+def _digits(literal: str) -> int | None:
+    """Digits of the number once written out without an exponent; None if there are too many on either side."""
     # An exponent of more digits than this is out of range, and Decimal would refuse or be slow on some.
     _, _, exponent = literal.lower().partition("e")
     if len(exponent.lstrip("+-").lstrip("0")) > len(str(MAX_DIGITS)):
-        return f"is a number of more than {MAX_DIGITS} digits before or after the decimal point"
+        return None
     number = Decimal(literal)
-    places = -int(number.as_tuple().exponent)
-    if (number and number.adjusted() >= MAX_DIGITS) or places > MAX_DIGITS:
-        return f"is a number of more than {MAX_DIGITS} digits before or after the decimal point"
-    return None
+    before = number.adjusted() + 1 if number else 1
+    after = -int(number.as_tuple().exponent)
+    if before > MAX_DIGITS or after > MAX_DIGITS:
+        return None
+    return max(before, 1) + max(after, 0)

@@ -21,7 +21,7 @@ _TEXT = {"type": ["string", "null"], "minLength": 1, "maxLength": MAX_TEXT_LENGT
 SCHEMAS: dict[str, Any] = {
     "Event": {
         "type": "object",
-        "description": f"One event, at most {MAX_EVENT_BYTES // 1024} KiB or the plan's limit. `null` counts as absent; "
+        "description": f"One event, at most {MAX_EVENT_BYTES // 1024} KiB or the plan's limit. `null` is absent; "
         "an unknown member is refused. A name may be spelled one way only: both at once is 422.",
         "properties": {
             "event_type": {
@@ -201,7 +201,7 @@ PATHS: dict[str, Any] = {
                         {"index": 1, "event_id": None, "errors": [{"pointer": "/event_type", "detail": "is required"}]}
                     ],
                 },
-                "Too many events or bytes, or more events than the tenant's bucket can ever hold (`bucket_size`).",
+                "Too many events or bytes, or more than the tenant's bucket can ever hold (`bucket_size`).",
             ),
         }
     },

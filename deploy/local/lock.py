@@ -8,8 +8,6 @@ import os
 import time
 from typing import TYPE_CHECKING, Self
 
-import psutil
-
 from deploy.local.errors import LocalError
 from deploy.local.processes import Record
 
@@ -35,7 +33,7 @@ class HomeLock:
         try:
             _lock(file)
             file.truncate()
-            file.write(json.dumps(vars(Record("runner", os.getpid(), psutil.Process().create_time()))))
+            file.write(json.dumps(vars(Record.of("runner", os.getpid()))))
             file.flush()
         except BlockingIOError:
             file.close()

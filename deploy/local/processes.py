@@ -78,6 +78,11 @@ class Record:
     port: int | None = None
     log: str = ""
 
+    @classmethod
+    def of(cls, name: str, pid: int) -> Record:
+        """Of a process that lives."""
+        return cls(name, pid, psutil.Process(pid).create_time())
+
     def alive(self) -> bool:
         with suppress(psutil.Error):
             process = psutil.Process(self.pid)

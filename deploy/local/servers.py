@@ -13,17 +13,18 @@ import threading
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from deploy.local import cache, catalogue, elasticsearch, kafka, platforms, postgres, redis
+from deploy.local import cache, catalogue, elasticsearch, guardian, kafka, platforms, postgres, redis
 from deploy.local.errors import LocalError
 from deploy.local.lock import HomeLock
 from deploy.local.passwords import Secrets
 from deploy.local.places import Places, arrange, settle
 from deploy.local.ports import Ports, require_free
-from deploy.local.processes import Register, end_earlier, members
+from deploy.local.processes import Record, Register, end_earlier, members
 from deploy.local.supervisor import Supervisor
 from deploy.local.users import service_account
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
@@ -78,6 +79,7 @@ class LocalServers:
         self._stop_downloads = threading.Event()
         self._services: dict[str, Service] = {}
         self._supervisor: Supervisor | None = None
+        self._guardian: subprocess.Popen[bytes] | None = None
         self._places: Places | None = None
         self._endpoints: Endpoints | None = None
 
@@ -126,6 +128,11 @@ class LocalServers:
         self._stop_downloads.set()
         if self._supervisor:
             await asyncio.gather(*(self._supervisor.stop(name) for name in NAMES))
+        if self._guardian and self._guardian.stdin:
+            # After the servers: it ends what is still in the register.
+            self._guardian.stdin.close()
+            await asyncio.to_thread(self._guardian.wait)
+            self._guardian = None
         if self._lock:
             self._lock.free()
             self._lock = None
@@ -168,6 +175,8 @@ class LocalServers:
         if left:
             self._report(f"ended what an earlier run had left: {', '.join(left)}")
         register.clear()
+        self._guardian = guardian.watch_over(self._home / "processes.json", places.log(guardian.NAME))
+        register.add(Record.of(guardian.NAME, self._guardian.pid))
         require_free({name: port for name, port in asdict(self._ports).items() if name in ours} | self._also)
         folders = await self._distributions(places, ours)
         passwords = Secrets(self._home).passwords(("postgres", "redis"))

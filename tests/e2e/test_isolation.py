@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import pytest
 import pytest_asyncio
 
 from tests.system import MadeTenant, System, until
@@ -27,7 +26,11 @@ HOSTILE = ('" OR *', "*", "tenant_id:*", '{"match_all":{}}', "') OR 1=1 --", "\\
 
 def token_route(name: str) -> Iterator[Probe]:
     yield "POST", "/oauth/token", {"data": {"grant_type": "client_credentials"}, "auth": (name, "guess")}
-    yield "POST", "/oauth/token", {"data": {"grant_type": "client_credentials", "client_id": name, "client_secret": "x"}}
+    yield (
+        "POST",
+        "/oauth/token",
+        {"data": {"grant_type": "client_credentials", "client_id": name, "client_secret": "x"}},
+    )
 
 
 def plain(method: str, path: str) -> Scenario:
@@ -71,7 +74,7 @@ def search_get(name: str) -> Iterator[Probe]:
 def search_post(name: str) -> Iterator[Probe]:
     for text in (name, f'"{name}"', *HOSTILE):
         yield "POST", "/api/v1/events/search", {"json": {"q": text}}
-    for body in (
+    bodies: tuple[dict[str, Any], ...] = (
         {"user_id": name},
         {"event_type": name},
         {"client_id": name},
@@ -80,7 +83,8 @@ def search_post(name: str) -> Iterator[Probe]:
         {"query": {"match_all": {}}},
         {"cursor": name},
         {"routing": name},
-    ):
+    )
+    for body in bodies:
         yield "POST", "/api/v1/events/search", {"json": body}
 
 
@@ -195,10 +199,11 @@ async def test_the_victims_events_are_what_they_were(system: System, victims: li
 async def test_a_cursor_of_one_tenant_is_no_key_for_another(system: System, victims: list[Victim]) -> None:
     first, second = victims[0], victims[1]
     async with system.client(first.tenant) as owner, system.client(second.tenant) as stranger:
-        for path, parameters in (
+        questions: tuple[tuple[str, dict[str, Any]], ...] = (
             ("/api/v1/events/search", {"limit": 1, "sort": "newest"}),
             (f"/api/v1/events/user/{first.name}", {"limit": 1, "started_at": "1970-01-01", "ended_at": "2100-01-01"}),
-        ):
+        )
+        for path, parameters in questions:
             await owner.post("/api/v1/events", json={"event_type": "more", "user_id": first.name})
 
             async def page(path: str = path, parameters: Any = parameters) -> Any:

@@ -168,7 +168,7 @@ async def test_status_shows_every_component_running(machine: Machine, running: s
         assert part["pid"]
         assert part["port"]
         assert part["memory_bytes"] > 1e6
-        assert os.path.getsize(part["log"]) >= 0  # noqa: ASYNC240, PTH202 - a local file
+        assert os.path.getsize(part["log"]) >= 0  # noqa: PTH202 - a local file
     assert len(found["components"]) == 7
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,16 @@ async def data(
     total = sum(len(each.reading.events) for each in loaded.values())
     imported = time.perf_counter()
     for each in loaded.values():
-        await until(lambda each=each: system.counted(each.tenant), lambda n, e=each: n == len(e.reading.events), seconds=300)
+        await _all_stored(system, each)
     print(
         f"{request.param}: {total} events imported in {imported - started:.1f} s "
         f"({total / (imported - started):.0f}/s), all stored {time.perf_counter() - started:.1f} s after the start"
     )
     return loaded
+
+
+async def _all_stored(system: System, loaded: Loaded) -> None:
+    await until(lambda: system.counted(loaded.tenant), lambda found: found == len(loaded.reading.events), seconds=300)
 
 
 def _cut(source: Path, path: Path, lines: int) -> None:
@@ -133,7 +138,12 @@ async def test_the_counts_per_day_are_the_file_s_in_each_zone(
     async with system.client(data[name].tenant) as client:
         for year in range(start.year - 1, end.year + 2):
             page = await get(
-                client, "trend", interval="daily", timezone=zone, started_at=f"{year}-01-01", ended_at=f"{year + 1}-01-01"
+                client,
+                "trend",
+                interval="daily",
+                timezone=zone,
+                started_at=f"{year}-01-01",
+                ended_at=f"{year + 1}-01-01",
             )
             for point in page["series"]:
                 day = datetime.fromisoformat(point["bucket"]).astimezone(ZoneInfo(zone)).date().isoformat()
@@ -179,9 +189,7 @@ async def test_verify_finds_all_three_places_equal_and_importing_again_changes_n
     system: System, data: dict[str, Loaded], tmp_path: Path
 ) -> None:
     tenants = [each.tenant.tenant_id for each in data.values()]
-    counted = (
-        "select sum(count), count(*) from aggregated_events where tenant_id = any($1::uuid[]) and event_type <> 'marker'"
-    )
+    counted = "select sum(count), count(*) from aggregated_events where tenant_id = any($1::uuid[]) and event_type <> 'marker'"
     before = await system.fetch(counted, tenants)
 
     async def waiting() -> list[dict[str, Any]]:
@@ -196,7 +204,7 @@ async def test_verify_finds_all_three_places_equal_and_importing_again_changes_n
         # The tenant's last event: its partition keeps the order, so once it is stored, the repeated ones were seen.
         async with system.client(each.tenant) as own:
             await own.post("/api/v1/events", json={"event_type": "marker", "event_id": "marker"})
-            await until(lambda own=own: get(own, "count", event_type="marker"), lambda found: found["count"] == 1)
+            await until(partial(get, own, "count", event_type="marker"), lambda found: bool(found["count"] == 1))
     after = await system.fetch(counted, tenants)
     assert [tuple(row) for row in after] == [tuple(row) for row in before]
     second = await until(waiting, lambda reports: all(report["waiting"] == 0 for report in reports), seconds=120)

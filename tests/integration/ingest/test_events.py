@@ -206,7 +206,9 @@ async def test_metrics_count_what_was_accepted(system: System) -> None:
         assert (await client.post(SINGLE, json={"event_type": "a"})).status_code == 202
     async with httpx.AsyncClient() as plain:
         page = (await plain.get(f"http://127.0.0.1:{system.environment['SLUICE_METRICS_PORT']}/metrics")).text
-    accepted = next(line for line in page.splitlines() if line.startswith('sluice_ingest_events_total{outcome="accepted"}'))
+    accepted = next(
+        line for line in page.splitlines() if line.startswith('sluice_ingest_events_total{outcome="accepted"}')
+    )
     assert float(accepted.split()[1]) >= 1
 
 
@@ -215,7 +217,9 @@ async def test_a_body_in_the_event_is_kept_digit_for_digit(system: System) -> No
     metadata = '{"n":12345678901234567890.123456789,"t":"\\u4fee\\u590d","deep":[[[{"x":null}]]]}'
     async with system.client(tenant) as client:
         body = f'{{"event_type":"a","user_id":"u","metadata":{metadata}}}'
-        assert (await client.post(SINGLE, content=body, headers={"Content-Type": "application/json"})).status_code == 202
+        assert (
+            await client.post(SINGLE, content=body, headers={"Content-Type": "application/json"})
+        ).status_code == 202
         await until(lambda: count(client), lambda found: found == 1)
         timeline = (await client.get("/api/v1/events/user/u")).text
     assert "12345678901234567890.123456789" in timeline

@@ -55,7 +55,7 @@ async def store(connection: asyncpg.Connection, tenant_id: UUID, events: Sequenc
 
 def seeded(seed: int) -> Random:
     """Chance that is the same in every run."""
-    return Random(seed)  # noqa: S311  nothing here is a secret
+    return Random(seed)
 
 
 def scattered(random: Random, around: datetime, count: int, *, days: float) -> list[Seeded]:

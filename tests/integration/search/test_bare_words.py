@@ -1,6 +1,6 @@
 """Bare words match by stem; Chinese, Japanese and Korean by what is written; identifiers by part."""
 
-# ruff: noqa: RUF001  letters of many scripts are what this is about
+
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Quoted words match exactly as written: Elasticsearch against a reading of the definition in plain Python."""
 
-# ruff: noqa: RUF001  letters of many scripts are what this is about
+
 
 from __future__ import annotations
 

@@ -94,7 +94,9 @@ async def test_an_event_that_the_index_has_yet_to_read_is_waiting_and_no_fault(b
 async def test_many_events_are_compared_in_the_same_order_on_both_sides(bench: Bench, count: int) -> None:
     tenant = await bench.system.tenant()
     ids = [f"{'ÄaZ修_'[n % 5]}{n}" for n in range(count)]
-    await bench.put(0, *(record(tenant, *(event(i) for i in ids[start : start + 100])) for start in range(0, count, 100)))
+    await bench.put(
+        0, *(record(tenant, *(event(i) for i in ids[start : start + 100])) for start in range(0, count, 100))
+    )
     async with bench.running("store", "index"):
         found = await until(lambda: report(bench, tenant), lambda seen: seen.indexed == count)
     assert found.agrees

@@ -100,3 +100,10 @@ def test_an_escaped_backslash_before_u0000_is_only_text() -> None:
 
 def test_a_surrogate_pair_is_a_character() -> None:
     assert faults_of(rb'{"a":"\ud83d\ude00"}', "") == []
+
+
+def test_numbers_that_would_swell_a_row_are_refused_together() -> None:
+    fine = b'{"n":[' + b",".join([b"1e399"] * 163) + b"]}"
+    swelling = b'{"n":[' + b",".join([b"1e399"] * 164) + b"]}"
+    assert faults_of(fine, "/metadata") == []
+    assert [fault.pointer for fault in faults_of(swelling, "/metadata")] == ["/metadata"]

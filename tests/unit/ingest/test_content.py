@@ -43,18 +43,24 @@ async def test_each_encoding_gives_back_the_body(encoding: bytes, pack: Any) -> 
     assert found == body
 
 
-@pytest.mark.parametrize(("encoding", "pack"), [(b"gzip", gzip.compress), (b"zstd", zstandard.ZstdCompressor().compress)])
+@pytest.mark.parametrize(
+    ("encoding", "pack"), [(b"gzip", gzip.compress), (b"zstd", zstandard.ZstdCompressor().compress)]
+)
 async def test_concatenated_members_are_one_body(encoding: bytes, pack: Any) -> None:
     assert await read_body(receiver(pack(b"ab") + pack(b"cd")), {b"content-encoding": encoding}, 100) == b"abcd"
 
 
-@pytest.mark.parametrize(("encoding", "pack"), [(b"gzip", gzip.compress), (b"zstd", zstandard.ZstdCompressor().compress)])
+@pytest.mark.parametrize(
+    ("encoding", "pack"), [(b"gzip", gzip.compress), (b"zstd", zstandard.ZstdCompressor().compress)]
+)
 async def test_a_bomb_is_refused_at_the_limit(encoding: bytes, pack: Any) -> None:
     with pytest.raises(TooLargeError):
         await read_body(receiver(pack(bytes(50 * 2**20))), {b"content-encoding": encoding}, 10**6)
 
 
-@pytest.mark.parametrize(("encoding", "pack"), [(b"gzip", gzip.compress), (b"zstd", zstandard.ZstdCompressor().compress)])
+@pytest.mark.parametrize(
+    ("encoding", "pack"), [(b"gzip", gzip.compress), (b"zstd", zstandard.ZstdCompressor().compress)]
+)
 @pytest.mark.parametrize("cut", [1, 5, -1, -3])
 async def test_a_truncated_body_is_malformed(encoding: bytes, pack: Any, cut: int) -> None:
     with pytest.raises(MalformedError):
