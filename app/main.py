@@ -25,7 +25,7 @@ from app.reads.endpoints import router as reads
 from app.settings import GatewaySettings
 from app.state import State
 from auth.endpoints import router as oauth
-from auth.keys import KeyRing
+from auth.keys import KeyRing, ensure_signing_key
 from auth.tokens import TokenVerifier
 from search.client import make_client
 from search.endpoints import router as search
@@ -51,16 +51,17 @@ class Gateway(FastAPI):
             await self._observed(scope, receive, send)
 
 
-def create_app(settings: GatewaySettings) -> Gateway:
-    """The application; servers are connected to when its lifespan starts."""
+def create_app(settings: GatewaySettings, state: State | None = None) -> Gateway:
+    """The application. It connects to its servers in its lifespan, or uses `state`, which stays its owner's."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _state(settings) as state:
-            app.state.sluice = state
+        async with open_state(settings) as opened:
+            app.state.sluice = opened
             yield
 
-    app = Gateway(**openapi.DESCRIPTION, lifespan=lifespan)
+    app = Gateway(**openapi.DESCRIPTION, lifespan=lifespan if state is None else None)
+    app.state.sluice = state
     for router in (oauth, reads, search, health.router):
         app.include_router(router)
     # Here for other methods, which get 405, and for whoever lists routes; POST never comes this far.
@@ -72,12 +73,18 @@ def create_app(settings: GatewaySettings) -> Gateway:
 
 
 @contextlib.asynccontextmanager
-async def _state(settings: GatewaySettings) -> AsyncIterator[State]:
+async def open_state(settings: GatewaySettings) -> AsyncIterator[State]:
+    """Connections, caches and background tasks of one gateway, closed in reverse order at the end.
+
+    Raises:
+        OSError, SQLAlchemyError, KafkaError: PostgreSQL or Kafka does not answer. Redis and Elasticsearch may be down.
+    """
     async with contextlib.AsyncExitStack() as stack:
         engine = create_engine(settings.postgres_app_url.get_secret_value())
         stack.push_async_callback(engine.dispose)
         auth_engine = create_engine(settings.postgres_auth_url.get_secret_value(), pool_size=5)
         stack.push_async_callback(auth_engine.dispose)
+        await ensure_signing_key(auth_engine, settings)
         keys = await KeyRing.load(auth_engine, settings)
         directory = await Directory.load(auth_engine)
         directory.on_change(keys.refresh)

@@ -23,7 +23,7 @@ DESCRIPTION: dict[str, Any] = {
         "search over your tenant's events and nobody else's.\n\n"
         "**Times** are RFC 3339 (a date means its start in `timezone`), answered in UTC with `Z`; ranges are "
         "`[started_at, ended_at)`. **Errors** are RFC 9457 problem details; `errors` says where by JSON pointer (a "
-        "query parameter's is `/query/NAME`). **Every answer** has `X-Request-Id`; send your own to find it in our log. "
+        "query parameter's is `/query/NAME`). **Every answer** has `X-Request-Id`; send your own to trace a request. "
         "Names are accepted in snake_case and camelCase; both at once is 422."
     ),
     "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},

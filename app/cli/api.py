@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+
 import uvicorn
+import uvloop
+from aiokafka.errors import KafkaError
 from prometheus_client import start_http_server
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
-from app.main import create_app
+from app.cli.failure import CommandError
+from app.main import create_app, open_state
 from app.settings import GatewaySettings
 
 
@@ -19,17 +26,34 @@ def api() -> None:
     settings = GatewaySettings.load()
     logs.configure(settings.log_format, "api")
     start_http_server(settings.metrics_port, settings.metrics_host)
-    uvicorn.run(
-        create_app(settings),
-        host=settings.api_host,
-        port=settings.api_port,
-        loop="uvloop",
-        http="httptools",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        # Behind a proxy addresses come from X-Forwarded-For; nobody's word is taken for it by default.
-        proxy_headers=False,
-        timeout_graceful_shutdown=10,
-        backlog=4096,
-    )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(_serve(settings))
+        except (KafkaError, SQLAlchemyError) as error:
+            cause = getattr(error, "orig", None) or error
+            raise CommandError(f"The gateway can't start: {type(cause).__name__}: {cause}") from None
+
+
+async def _serve(settings: GatewaySettings) -> None:
+    async with open_state(settings) as state:
+        # What is alive now stays for good: the collector need not walk through it again at every few hundred requests.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(settings, state),
+                host=settings.api_host,
+                port=settings.api_port,
+                http="httptools",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                # Behind a proxy addresses come from X-Forwarded-For; nobody's word is taken for it by default.
+                proxy_headers=False,
+                timeout_graceful_shutdown=10,
+                backlog=4096,
+            )
+        )
+        await server.serve()

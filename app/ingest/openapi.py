@@ -166,7 +166,7 @@ PATHS: dict[str, Any] = {
             "tags": ["Ingest"],
             "operationId": "receive_batch",
             "summary": "Send many events",
-            "description": f"Up to {MAX_BATCH_EVENTS:,} events and {MAX_BATCH_BYTES // 2**20} MiB after decompression. Good "
+            "description": f"Up to {MAX_BATCH_EVENTS:,} events and {MAX_BATCH_BYTES // 2**20} MiB decompressed. Good "
             "events are kept, bad ones are named. Costs a token for each good event, all or nothing.",
             "security": _SECURITY,
             "parameters": [_ENCODING],

@@ -1,7 +1,7 @@
 """Ends what a killed runner leaves, so that servers of a temporary home don't run for ever. Knows only the register.
 
-It is a child that reads from the runner: the end of that stream is the runner's end, however it came. A runner that stops
-by itself has emptied the register before, and nothing is left to do.
+It is a child that reads from the runner: the end of that stream is the runner's end, however it came. A runner that
+stops by itself has emptied the register before, and nothing is left to do.
 """
 
 from __future__ import annotations

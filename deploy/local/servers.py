@@ -114,6 +114,7 @@ class LocalServers:
         """
         self._places = arrange(self._home, os.environ, service_account(os.environ, os.geteuid()))
         self._lock = HomeLock.take(self._home)
+        self._stop_downloads.clear()
         try:
             return await self._start(self._places)
         except OSError as error:
@@ -172,8 +173,8 @@ class LocalServers:
         ours = [name for name in NAMES if name not in given]
         register = Register(self._home / "processes.json")
         left = await asyncio.to_thread(end_earlier, register.earlier(), 10.0)
-        if left:
-            self._report(f"ended what an earlier run had left: {', '.join(left)}")
+        if servers := [name for name in left if name != guardian.NAME]:
+            self._report(f"ended what an earlier run had left: {', '.join(servers)}")
         register.clear()
         self._guardian = guardian.watch_over(self._home / "processes.json", places.log(guardian.NAME))
         register.add(Record.of(guardian.NAME, self._guardian.pid))

@@ -8,11 +8,10 @@ import os
 import re
 import shutil
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
-from deploy.local.stack import ApplicationPorts, described
+from tests.e2e.local_stack import write_stack
 from tests.system import System
 
 MARKER = re.compile(r"<!-- session: .*? -->\n```sh\n(?P<commands>.*?)```", re.DOTALL)
@@ -22,18 +21,6 @@ def session_of(readme: str) -> str:
     found = MARKER.findall(readme)
     assert len(found) == 1, "the README has one marked session"
     return str(found[0])
-
-
-async def write_stack(system: System, folder: Path) -> None:
-    """What `sluice up` would have written about this system."""
-    tenant = await system.tenant("demo")
-    credentials = {"client_id": tenant.client_id, "client_secret": tenant.client_secret}
-    stack = described(
-        system.endpoints,
-        {"admin": credentials, "demo": {"tenant_id": tenant.tenant_id, **credentials}},
-        ApplicationPorts(api=urlsplit(system.url).port or 0),
-    )
-    (folder / "stack.json").write_text(json.dumps(stack))
 
 
 @pytest.mark.parametrize("shell", ["bash", "sh"])

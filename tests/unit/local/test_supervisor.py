@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -129,6 +130,28 @@ def test_what_a_killed_runner_left_is_found_by_its_record_and_ended(tmp_path: Pa
 
     assert end_earlier(Register(tmp_path / "processes.json").earlier(), 0.2) == ["child"]
     process.wait()
+
+
+def test_a_killed_runner_s_children_are_ended_by_its_guardian(tmp_path: Path) -> None:
+    runner = f"""
+import os, signal
+from pathlib import Path
+from deploy.local.guardian import watch_over
+from deploy.local.processes import Command, Record, Register, spawn
+folder = Path({str(tmp_path)!r})
+command = Command(({sys.executable!r}, "-c", "import time; time.sleep(600)"), folder, dict(os.environ), folder / "log")
+register = Register(folder / "processes.json")
+register.add(Record.of("child", spawn(command).pid))
+watch_over(folder / "processes.json", folder / "guardian.log")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", runner], check=False).returncode == -signal.SIGKILL
+    (record,) = Register(tmp_path / "processes.json").earlier()
+
+    deadline = time.monotonic() + 20
+    while record.alive() or "ended child" not in (tmp_path / "guardian.log").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_pid_that_was_given_to_another_program_is_left_alone() -> None:
