@@ -47,7 +47,7 @@ async def _started(open_folder: Path) -> AsyncIterator[tuple[LocalServers, Endpo
     try:
         yield local, await local.start()
     finally:
-        await local.stop()
+        await local.discard()
 
 
 @pytest.fixture(scope="session")

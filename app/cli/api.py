@@ -52,7 +52,7 @@ async def _serve(settings: GatewaySettings) -> None:
                 server_header=False,
                 # Behind a proxy addresses come from X-Forwarded-For; nobody's word is taken for it by default.
                 proxy_headers=False,
-                timeout_graceful_shutdown=10,
+                timeout_graceful_shutdown=6,
                 backlog=4096,
             )
         )

@@ -189,7 +189,10 @@ async def test_verify_finds_all_three_places_equal_and_importing_again_changes_n
     system: System, data: dict[str, Loaded], tmp_path: Path
 ) -> None:
     tenants = [each.tenant.tenant_id for each in data.values()]
-    counted = "select sum(count), count(*) from aggregated_events where tenant_id = any($1::uuid[]) and event_type <> 'marker'"
+    counted = (
+        "select sum(count), count(*) from aggregated_events "
+        "where tenant_id = any($1::uuid[]) and event_type <> 'marker'"
+    )
     before = await system.fetch(counted, tenants)
 
     async def waiting() -> list[dict[str, Any]]:

@@ -1,7 +1,5 @@
 """Bare words match by stem; Chinese, Japanese and Korean by what is written; identifiers by part."""
 
-
-
 from __future__ import annotations
 
 import pytest

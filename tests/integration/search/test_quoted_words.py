@@ -1,7 +1,5 @@
 """Quoted words match exactly as written: Elasticsearch against a reading of the definition in plain Python."""
 
-
-
 from __future__ import annotations
 
 from typing import Any
