@@ -56,7 +56,10 @@ class Settings(BaseSettings):
 
     topic_prefix: NonBlank = "events"
     topic_partitions: int = Field(default=8, ge=1, le=1024)
+    topic_replication: int = Field(default=1, ge=1, le=32)
     index_prefix: NonBlank = "sluice-events"
+    index_shards: int = Field(default=1, ge=1, le=1024)
+    index_replicas: int = Field(default=0, ge=0, le=32)
     log_format: Annotated[str, StringConstraints(pattern="^(json|console)$")] = "json"
     metrics_host: NonBlank = "127.0.0.1"
     metrics_port: int = Field(default=9464, ge=0, le=65535)

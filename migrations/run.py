@@ -23,10 +23,17 @@ from workers.topic import ensure_topic
 async def migrate_all(settings: MigrationSettings) -> dict[str, str]:
     """Bring all three servers up to date; returns what each now has, by name."""
     revision = await migrate_postgres(settings)
-    made = await ensure_topic(settings.kafka_bootstrap, settings.raw_topic, partitions=settings.topic_partitions)
+    made = await ensure_topic(
+        settings.kafka_bootstrap,
+        settings.raw_topic,
+        partitions=settings.topic_partitions,
+        replication=settings.topic_replication,
+    )
     client = make_client(settings.elasticsearch_url.get_secret_value())
     try:
-        await ensure_template(client, settings.index_prefix)
+        await ensure_template(
+            client, settings.index_prefix, shards=settings.index_shards, replicas=settings.index_replicas
+        )
     finally:
         await client.close()
     return {

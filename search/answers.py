@@ -80,7 +80,7 @@ class SearchAnswer(BaseModel):
                     "client_id": [{"value": "slc_9f86d081884c7d659a2feaa0c55ad015", "count": 1}],
                     "user_id": [{"value": "u1", "count": 1}],
                 },
-                "next_cursor": None,
+                "next_cursor": "WzE3NjcxNTU2MjQsImUxIl0",
             }
         }
     }

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import pytest_asyncio
 
@@ -19,6 +20,12 @@ def _given() -> Given:
     """Servers that a developer keeps running between runs; see CONTRIBUTING."""
     names = ("postgres_url", "redis_url", "kafka_bootstrap", "elasticsearch_url")
     return Given(**{name: os.environ.get(f"SLUICE_TEST_{name.upper()}") for name in names})
+
+
+# `make faults` asks for many more examples.
+hypothesis.settings.register_profile("long", max_examples=2_000, deadline=None)
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 @pytest.fixture(scope="session", autouse=True)

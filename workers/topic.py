@@ -47,7 +47,12 @@ async def ensure_topic(bootstrap: str, topic: str, *, partitions: int, replicati
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        configs = {"retention.ms": str(RETENTION_MS), "max.message.bytes": str(MAX_RECORD_BYTES)}
+        configs = {
+            "retention.ms": str(RETENTION_MS),
+            "max.message.bytes": str(MAX_RECORD_BYTES),
+            # An acknowledgement then means that a second copy is there, wherever there can be one.
+            "min.insync.replicas": str(min(2, replication)),
+        }
         answer = await admin.create_topics([NewTopic(topic, partitions, replication, topic_configs=configs)])
         code, message = answer.topic_errors[0][1], answer.topic_errors[0][2]
     finally:

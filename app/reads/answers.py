@@ -49,7 +49,7 @@ class TimelineAnswer(BaseModel):
                 "metadata": {"page": "/pricing"},
             }
         ],
-        next_cursor=None,
+        next_cursor="AZt8Xo86AAAwMTliN2M1ZQ",
     )
 
 

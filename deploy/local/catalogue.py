@@ -72,7 +72,7 @@ ELASTICSEARCH = Artifact(
     "8.16.6",
     (Tree(_SONARQUBE, f"{_SONARQUBE_TOP}/elasticsearch/", _ELASTICSEARCH_TREE, 128_700_000),),
     "tree",
-    "SSPL-1.0 OR Elastic-2.0 OR AGPL-3.0",
+    "Elastic-2.0",
     "Elasticsearch with Lucene 9.12",
 )
 
