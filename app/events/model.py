@@ -55,8 +55,10 @@ class Receipt(msgspec.Struct, frozen=True):
         return cls(at, at + FUTURE)
 
 
-def accept(event: IncomingEvent, receipt: Receipt) -> AcceptedEvent | list[Fault]:  # noqa: C901  one pass, no calls
-    """The complete event, or why not; pointers are relative to the event.
+def accept(  # noqa: C901  one pass, few calls
+    event: IncomingEvent, receipt: Receipt, *, known_plain: bool = False
+) -> AcceptedEvent | list[Fault]:
+    """The complete event, or why not; pointers are relative to the event. `known_plain`: `are_plain` said so.
 
     `event_id` becomes a UUIDv7 (RFC 9562) and `timestamp` the time of receipt where the client gave none.
     """
@@ -82,7 +84,7 @@ def accept(event: IncomingEvent, receipt: Receipt) -> AcceptedEvent | list[Fault
         metadata = _NO_METADATA
     else:
         raw = bytes(metadata)
-        if not (raw.startswith(b"{") and is_plain(raw)):
+        if raw[:1] != b"{" or not (known_plain or is_plain(raw)):
             if raw == b"null":
                 metadata = _NO_METADATA
             elif faults := faults_of(raw, "/metadata"):

@@ -1,8 +1,8 @@
 """From accepted events to acknowledged Kafka records: one chain per (tenant, client, shard).
 
-Events that come while a record of their chain is in flight form the next one, so order holds and records
-grow with the load, without a timer. Owns the deadline, the bounds on waiting bytes and the drain. Refuses
-to decide what an unknown outcome means to a client.
+Events that come while a record of their chain is in flight form the next one, sent when that is acknowledged
+or it is full: order holds, and records grow with the load, without a timer. Owns the
+deadline, the bounds on waiting bytes and the drain; refuses to decide what an unknown outcome means to a client.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from app.events.record import RECORD_LIMIT_BYTES, AcceptedEvent, encode_events, 
 from app.metrics import PENDING_BYTES, RECORDS_PUBLISHED
 
 log = structlog.get_logger()
+
+MAX_FLYING = 4
+"""Records of one chain under way at once."""
 
 _DEADLINE_TICK_SECONDS = 0.1
 
@@ -47,11 +50,45 @@ class _Piece:
 
 @dataclass(slots=True)
 class _Chain:
-    tenant_id: UUID
-    client_id: str
+    """What waits for one key. Only full records are sent while another is under way, so small ones keep gathering."""
+
+    name: tuple[UUID, str, int]
     partition: int
     key: bytes
     waiting: deque[_Piece] = field(default_factory=deque)
+    waiting_bytes: int = 0
+    flying: int = 0
+    starting: bool = False
+    gate: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def tenant_id(self) -> UUID:
+        return self.name[0]
+
+    @property
+    def client_id(self) -> str:
+        return self.name[1]
+
+    def add(self, piece: _Piece) -> None:
+        self.waiting.append(piece)
+        self.waiting_bytes += len(piece.data)
+
+    def due(self) -> bool:
+        """Whether a record should be sent now."""
+        if not self.waiting:
+            return False
+        return not self.flying or (self.flying < MAX_FLYING and self.waiting_bytes >= RECORD_LIMIT_BYTES)
+
+    def take(self) -> list[_Piece]:
+        """The next record's pieces: at least one, and more as long as they fit."""
+        taken = [self.waiting.popleft()]
+        size = len(taken[0].data)
+        while self.waiting and size + len(self.waiting[0].data) <= RECORD_LIMIT_BYTES:
+            piece = self.waiting.popleft()
+            size += len(piece.data)
+            taken.append(piece)
+        self.waiting_bytes -= size
+        return taken
 
 
 class Publisher:
@@ -145,16 +182,17 @@ class Publisher:
         self._count_bytes(tenant_id, size)
         name = (tenant_id, client_id, shard if shards > 1 else -1)
         chain = self._chains.get(name)
-        idle = chain is None
         if chain is None:
             key = partition_key(tenant_id, shard, shards)
-            chain = self._chains[name] = _Chain(tenant_id, client_id, self._partition(key), key)
+            chain = self._chains[name] = _Chain(name, self._partition(key), key)
         deadline = time.monotonic() + self._timeout
         for data, future in zip(pieces, futures, strict=True):
-            chain.waiting.append(_Piece(data, future))
+            chain.add(_Piece(data, future))
             self._deadlines.append((deadline, future))
-        if idle:
-            task = asyncio.create_task(self._drain(name, chain))
+        # A task that was made but has not run yet will find this piece too.
+        if chain.due() and not chain.starting:
+            chain.starting = True
+            task = asyncio.create_task(self._drain(chain))
             self._drains.add(task)
             task.add_done_callback(self._drains.discard)
         return futures
@@ -163,23 +201,29 @@ class Publisher:
         partitions = sorted(self._producer.client.cluster.partitions_for_topic(self._topic) or {0})
         return int(self._producer._partitioner(key, partitions, partitions))  # noqa: SLF001  the default one, as other producers use
 
-    async def _drain(self, name: tuple[UUID, str, int], chain: _Chain) -> None:
-        """Send record after record until nothing waits; then the chain is forgotten."""
-        while chain.waiting:
-            pieces = _take(chain.waiting)
+    async def _drain(self, chain: _Chain) -> None:
+        """Send one record after the other as long as one is due; the chain is forgotten when nothing is left of it."""
+        chain.starting = False
+        while chain.due():
+            pieces = chain.take()
+            chain.flying += 1
             live = [piece for piece in pieces if not piece.done.done()]
             if live:
                 outcome = await self._send(chain, live)
                 for piece in live:
                     if not piece.done.done():
                         piece.done.set_result(outcome)
+            chain.flying -= 1
             self._count_bytes(chain.tenant_id, -sum(len(piece.data) for piece in pieces))
-        del self._chains[name]
+        if not chain.flying and not chain.waiting and not chain.starting:
+            del self._chains[chain.name]
 
     async def _send(self, chain: _Chain, pieces: list[_Piece]) -> Outcome:
         value = join_record(chain.tenant_id, chain.client_id, datetime.now(UTC), [piece.data for piece in pieces])
         try:
-            sent = await self._producer.send(self._topic, value, key=chain.key, partition=chain.partition)
+            # The producer keeps the order in which records are handed over; the gate keeps ours up to there.
+            async with chain.gate:
+                sent = await self._producer.send(self._topic, value, key=chain.key, partition=chain.partition)
             await sent
         except KafkaError as error:
             log.warning("a record was not acknowledged", error=type(error).__name__, tenant_id=str(chain.tenant_id))
@@ -214,14 +258,3 @@ def _pieces(events: list[AcceptedEvent]) -> list[bytes]:
         return [data]
     middle = len(events) // 2
     return _pieces(events[:middle]) + _pieces(events[middle:])
-
-
-def _take(waiting: deque[_Piece]) -> list[_Piece]:
-    """The next record's pieces: at least one, and more as long as they fit."""
-    taken = [waiting.popleft()]
-    size = len(taken[0].data)
-    while waiting and size + len(waiting[0].data) <= RECORD_LIMIT_BYTES:
-        piece = waiting.popleft()
-        size += len(piece.data)
-        taken.append(piece)
-    return taken

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.events.metadata import MAX_DEPTH, MAX_DIGITS, faults_of, is_plain
+from app.events.metadata import MAX_DEPTH, MAX_DIGITS, are_plain, faults_of, is_plain
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -107,3 +107,16 @@ def test_numbers_that_would_swell_a_row_are_refused_together() -> None:
     swelling = b'{"n":[' + b",".join([b"1e399"] * 164) + b"]}"
     assert faults_of(fine, "/metadata") == []
     assert [fault.pointer for fault in faults_of(swelling, "/metadata")] == ["/metadata"]
+
+
+@given(st.lists(st.dictionaries(st.text(), JSON), min_size=1, max_size=5))
+def test_what_is_cleared_together_is_clear_each(contents: list[dict[str, Any]]) -> None:
+    raws = [json.dumps(content).encode() for content in contents]
+    if are_plain(raws):
+        assert all(faults_of(raw, "") == [] for raw in raws)
+
+
+@pytest.mark.parametrize("bad", [nested(17), b'{"n":1e400}', rb'{"n":"\u0000"}'])
+def test_one_bad_among_many_is_not_cleared(bad: bytes) -> None:
+    assert are_plain([b"{}"] * 50)
+    assert not are_plain([b"{}"] * 25 + [bad] + [b"{}"] * 25)
