@@ -16,7 +16,7 @@ from deploy.local.servers import Endpoints, Given, LocalServers
 from tests.system import System
 
 
-def _given() -> Given:
+def given_servers() -> Given:
     """Servers that a developer keeps running between runs; see CONTRIBUTING."""
     names = ("postgres_url", "redis_url", "kafka_bootstrap", "elasticsearch_url")
     return Given(**{name: os.environ.get(f"SLUICE_TEST_{name.upper()}") for name in names})
@@ -50,7 +50,7 @@ def open_folder() -> Iterator[Path]:
 
 @pytest_asyncio.fixture(scope="session")
 async def _started(open_folder: Path) -> AsyncIterator[tuple[LocalServers, Endpoints]]:
-    local = LocalServers(open_folder / "servers", ports=Ports.free(), given=_given(), report=print)
+    local = LocalServers(open_folder / "servers", ports=Ports.free(), given=given_servers(), report=print)
     try:
         yield local, await local.start()
     finally:

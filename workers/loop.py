@@ -35,6 +35,18 @@ class RetryLaterError(Exception):
     """A server the step needs does not answer; the same batch is tried again after a pause."""
 
 
+TRANSIENT = (
+    RetryLaterError,
+    KafkaError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what the driver says of a connection that ends in the middle of a commit
+    OSError,
+    TimeoutError,
+)
+"""A server is away or says no: nothing was committed, so the same batch is tried again, for as long as it takes."""
+
+
 @dataclass(frozen=True)
 class Stream:
     """What to read and as whom. `max_batch_bytes` of record values make one transaction."""
@@ -142,7 +154,7 @@ class Loop:
             self._forget()
         except asyncpg.DeadlockDetectedError:
             WORKER_RETRIES.labels(self._stream.worker, "deadlock").inc()
-        except (RetryLaterError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except TRANSIENT as error:
             await self._pause(consumer, error)
 
     async def _claim_what_is_ours(self, consumer: AIOKafkaConsumer) -> None:

@@ -24,7 +24,8 @@ async def run_workers(names: Sequence[str], settings: WorkerSettings) -> None:
     """Run the named workers until SIGTERM or SIGINT; a batch that has begun is finished.
 
     Raises:
-        LogMismatchError: the log is not the one that positions were kept for; all of them stop.
+        ExceptionGroup: of LogMismatchError, the log is not the one that positions were kept for, or TopicError, there
+            is none; all of them stop.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

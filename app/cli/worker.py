@@ -13,6 +13,7 @@ from app.cli.failure import CommandError
 from app.settings import WorkerSettings
 from workers.main import WORKERS, run_workers
 from workers.offsets import LogMismatchError
+from workers.topic import TopicError
 
 
 def worker(
@@ -30,5 +31,5 @@ def worker(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(run_workers(names, settings))
-        except* LogMismatchError as mismatch:
-            raise CommandError(str(mismatch.exceptions[0])) from None
+        except* (LogMismatchError, TopicError) as stopped:
+            raise CommandError(str(stopped.exceptions[0])) from None
