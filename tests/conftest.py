@@ -35,6 +35,8 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         for name in [name for name in os.environ if name.startswith("SLUICE_") and name != "SLUICE_CACHE"]:
             if not name.startswith("SLUICE_TEST_"):
                 patch.delenv(name)
+        for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):  # a make that a test starts is nobody's child
+            patch.delenv(name, raising=False)
         patch.setenv("SLUICE_HOME", str(tmp_path_factory.mktemp("home") / "none"))
         yield
 

@@ -8,6 +8,7 @@ replaces it with itself, so a batch may be repeated whole.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
@@ -58,6 +59,18 @@ def stored_positions(store_group: str, topic: str) -> Horizon:
     return horizon
 
 
+Key = tuple[UUID, str, int, int, int]
+"""Tenant, event id, partition, offset, and place in the record."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A batch of records, decoded as far as is needed to find their rows."""
+
+    records: int
+    keys: list[Key]
+
+
 class IndexStep:
     """The step for `workers.loop`."""
 
@@ -66,8 +79,13 @@ class IndexStep:
         self._prefix = index_prefix
         self._topic = topic
 
-    async def __call__(self, connection: asyncpg.Connection, records: Sequence[ConsumerRecord]) -> None:
-        rows = await stored_rows(connection, records)
+    def prepare(self, records: Sequence[ConsumerRecord]) -> Keys:
+        """What to look up."""
+        return Keys(len(records), sorted(_keys(records)))
+
+    async def apply(self, connection: asyncpg.Connection, work: Keys) -> None:
+        """Index what was stored of it."""
+        rows = await stored_rows(connection, work.keys)
         try:
             outcome = await bulk_write(self._client, self._prefix, rows)
         except IndexUnavailable as error:
@@ -84,12 +102,11 @@ class IndexStep:
         await write_dead_letters(connection, self._topic, letters)
         WORKER_EVENTS.labels("index", "indexed").inc(outcome.written)
         WORKER_EVENTS.labels("index", "dead letter").inc(len(letters))
-        log.info("indexed", records=len(records), events=outcome.written, dead_letters=len(letters))
+        log.info("indexed", records=work.records, events=outcome.written, dead_letters=len(letters))
 
 
-async def stored_rows(connection: asyncpg.Connection, records: Sequence[ConsumerRecord]) -> list[asyncpg.Record]:
-    """The rows of `events` that came from `records`; binds row security to their tenants."""
-    keys = sorted(_keys(records))
+async def stored_rows(connection: asyncpg.Connection, keys: Sequence[Key]) -> list[asyncpg.Record]:
+    """The rows of `events` that came from the records of `keys`; binds row security to their tenants."""
     tenants = sorted({key[0] for key in keys} | {PLATFORM_TENANT_ID})
     await store.bind_tenants(connection, tenants)
     rows: list[asyncpg.Record] = await connection.fetch(
@@ -103,8 +120,8 @@ async def stored_rows(connection: asyncpg.Connection, records: Sequence[Consumer
     return rows
 
 
-def _keys(records: Sequence[ConsumerRecord]) -> list[tuple[UUID, str, int, int, int]]:
-    """(tenant, event id, partition, offset, place) of each event, an id once a record."""
+def _keys(records: Sequence[ConsumerRecord]) -> list[Key]:
+    """Of each event, an id once a record."""
     found: dict[tuple[UUID, str, int, int], int] = {}
     for record in records:
         try:

@@ -1,7 +1,8 @@
 """The consumer loop: poll, claim, pause, retry, commit. It knows Kafka and positions, and no domain.
 
-A step is handed a connection inside a transaction whose first statement moved the positions, and a batch of
-records. It returns and all of it is committed, or it raises and nothing happened. Poison is the step's matter.
+A step first prepares a batch, without a server and while the one before is being written. Then it is handed a
+connection inside a transaction whose first statement moved the positions: it returns and all of it is
+committed, or it raises and nothing happened. Poison is the step's matter.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import contextlib
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import asyncpg
 import structlog
@@ -27,8 +28,29 @@ from workers.topic import TopicIdentity, identify
 
 log = structlog.get_logger()
 
-Step = Callable[[asyncpg.Connection, Sequence[ConsumerRecord]], Awaitable[None]]
+Work = TypeVar("Work")
 Horizon = Callable[[asyncpg.Connection], Awaitable[dict[int, int]]]
+
+
+class Step(Protocol[Work]):
+    """What a worker does with records; see the module's text for when each half is called."""
+
+    def prepare(self, records: Sequence[ConsumerRecord]) -> Work:
+        """All that needs no server. Pure, and called in a thread."""
+        ...
+
+    async def apply(self, connection: asyncpg.Connection, work: Work) -> None:
+        """Write it. Raise a transient error to have the same batch applied again."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Batch(Generic[Work]):
+    """Records in the order of their partitions, prepared. `to` is the position after them."""
+
+    records: list[ConsumerRecord]
+    to: dict[int, int]
+    work: Work
 
 
 class RetryLaterError(Exception):
@@ -82,10 +104,10 @@ class _Generation(ConsumerRebalanceListener):  # type: ignore[misc]
         self.number += 1
 
 
-class Loop:
+class Loop(Generic[Work]):
     """One worker. `horizon`, where given, tells how far each partition may be handled yet."""
 
-    def __init__(self, stream: Stream, step: Step, *, horizon: Horizon | None = None) -> None:
+    def __init__(self, stream: Stream, step: Step[Work], *, horizon: Horizon | None = None) -> None:
         self._stream = stream
         self._step = step
         self._horizon = horizon
@@ -95,6 +117,7 @@ class Loop:
         self._buffers: dict[int, deque[ConsumerRecord]] = {}
         self._connection: asyncpg.Connection | None = None
         self._identity: TopicIdentity | None = None
+        self._next: _Batch[Work] | None = None
         self._attempt = 0
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -144,9 +167,8 @@ class Loop:
         try:
             await self._claim_what_is_ours(consumer)
             await self._poll(consumer)
-            batch = await self._next_batch()
-            if batch:
-                await self._commit(batch)
+            if any(self._buffers.values()):
+                await self._handle()
             self._attempt = 0
         except FencedError as error:
             log.info("a partition went to another worker", worker=self._stream.worker, partition=str(error))
@@ -163,6 +185,7 @@ class Loop:
         generation = self._generation.number
         self._claims.clear()
         self._buffers.clear()
+        self._next = None
         assert self._identity is not None  # noqa: S101  known since the start
         assigned = sorted(consumer.assignment())
         if assigned:
@@ -215,37 +238,59 @@ class Loop:
             # Offsets may have gaps (control records), never go back: what is older was handled already.
             buffer.extend(record for record in records if record.offset >= expected)
 
-    async def _next_batch(self) -> list[ConsumerRecord]:
-        """The oldest records of every partition, in partition order, up to the batch's size."""
-        if not any(self._buffers.values()):
-            return []
+    async def _handle(self) -> None:
+        """Commit a batch, and prepare the one after it meanwhile."""
         limits = await self._horizon(await self._database()) if self._horizon is not None else None
+        batch = self._next or await self._prepared({}, limits)
+        if batch is None:
+            return
+        self._next = batch  # if this fails, it is what is tried again
+        _, following = await asyncio.gather(self._commit(batch), self._prepared(batch.to, limits))
+        self._next = following
+
+    async def _prepared(self, after: dict[int, int], limits: dict[int, int] | None) -> _Batch[Work] | None:
+        """The next batch beyond the positions `after` and before `limits`, if there is one."""
+        records = self._due(after, limits)
+        if not records:
+            return None
+        to = {record.partition: record.offset + 1 for record in records}
+        return _Batch(records, to, await asyncio.to_thread(self._step.prepare, records))
+
+    def _due(self, after: dict[int, int], limits: dict[int, int] | None) -> list[ConsumerRecord]:
+        """The oldest records of each partition, an equal share of the batch's bytes for each that has any.
+
+        So a partition that is never empty can't keep another's records waiting.
+        """
+        waiting = {p: [r for r in buffer if r.offset >= after.get(p, 0)] for p, buffer in self._buffers.items()}
+        if limits is not None:
+            waiting = {p: [r for r in records if r.offset < limits.get(p, 0)] for p, records in waiting.items()}
+        active = [p for p in sorted(waiting) if waiting[p]]
         batch: list[ConsumerRecord] = []
-        size = 0
-        for partition in sorted(self._buffers):
-            for record in self._buffers[partition]:
-                beyond = limits is not None and record.offset >= limits.get(partition, 0)
-                if beyond or (batch and size + len(record.value or b"") > self._stream.max_batch_bytes):
+        for number, partition in enumerate(active, 1):
+            share = self._stream.max_batch_bytes * number // len(active)
+            first = True
+            for record in waiting[partition]:
+                if not first and _bytes(batch) + len(record.value or b"") > share:
                     break
                 batch.append(record)
-                size += len(record.value or b"")
+                first = False
         return batch
 
-    async def _commit(self, batch: list[ConsumerRecord]) -> None:
+    async def _commit(self, batch: _Batch[Work]) -> None:
         started = time.perf_counter()
-        to = {record.partition: record.offset + 1 for record in batch}
         connection = await self._database()
         async with connection.transaction():
-            await advance(connection, self._stream.group, self._stream.topic, self._claims, to)
-            await self._step(connection, batch)
-        for partition, offset in to.items():
+            await advance(connection, self._stream.group, self._stream.topic, self._claims, batch.to)
+            await self._step.apply(connection, batch.work)
+        for partition, offset in batch.to.items():
             self._claims[partition] = replace(self._claims[partition], next_offset=offset)
             buffer = self._buffers[partition]
             while buffer and buffer[0].offset < offset:
                 buffer.popleft()
-        WORKER_RECORDS.labels(self._stream.worker).inc(len(batch))
+        WORKER_RECORDS.labels(self._stream.worker).inc(len(batch.records))
         WORKER_BATCH_SECONDS.labels(self._stream.worker).observe(time.perf_counter() - started)
-        WORKER_FRESHNESS.labels(self._stream.worker).observe(max(0.0, time.time() - batch[0].timestamp / 1000))
+        oldest = min(record.timestamp for record in batch.records)
+        WORKER_FRESHNESS.labels(self._stream.worker).observe(max(0.0, time.time() - oldest / 1000))
 
     async def _pause(self, consumer: AIOKafkaConsumer, error: Exception) -> None:
         """Wait with partitions paused, still polling, so that the group does not take us for dead."""
@@ -261,15 +306,17 @@ class Loop:
             self._connection = None
         deadline = time.monotonic() + wait
         while (left := deadline - time.monotonic()) > 0:
-            paused = consumer.assignment()
-            consumer.pause(*paused)
-            with contextlib.suppress(NoOffsetForPartitionError):
+            consumer.pause(*consumer.assignment())
+            try:
                 await consumer.getmany(timeout_ms=int(min(left, 0.5) * 1000) + 1)
+            except KafkaError:  # Kafka is what is away, or gives no position: only the wait matters here
+                await asyncio.sleep(min(left, 0.1))
         consumer.resume(*(tp for tp in consumer.paused() if tp in consumer.assignment()))
 
     def _forget(self) -> None:
         self._claims.clear()
         self._buffers.clear()
+        self._next = None
         self._claimed_generation = -1
 
     async def _database(self) -> asyncpg.Connection:
@@ -278,5 +325,5 @@ class Loop:
         return self._connection
 
 
-def _bytes(buffer: deque[ConsumerRecord]) -> int:
+def _bytes(buffer: Iterable[ConsumerRecord]) -> int:
     return sum(len(record.value or b"") for record in buffer)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from prometheus_client import start_http_server
@@ -43,7 +44,7 @@ async def run_workers(names: Sequence[str], settings: WorkerSettings) -> None:
 async def run_until(names: Sequence[str], settings: WorkerSettings, stopping: asyncio.Event) -> None:
     """Run the named workers in this loop until `stopping` is set."""
     async with contextlib.AsyncExitStack() as stack:
-        loops = []
+        loops: list[Loop[Any]] = []
         for name in names:
             if name == "store":
                 loops.append(Loop(_stream(name, settings), store.StoreStep(settings.raw_topic)))

@@ -6,7 +6,8 @@ stored is dead-lettered in the same transaction, so nothing blocks and nothing i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter, itemgetter
 from typing import NamedTuple
@@ -90,15 +91,21 @@ _PLACE = itemgetter(0, 1, 2, 3)
 _BYTES = attrgetter("bytes")
 
 
-def sorted_rows(by_tenant: Mapping[UUID, list[Row]]) -> list[Row]:
-    """All rows in the order of the key that is locked, as two workers in different orders would deadlock.
+def _in_order(by_tenant: dict[UUID, list[Row]]) -> dict[UUID, list[Row]]:
+    """Rows in the order of the key that is locked, as two workers in different orders would deadlock.
 
     Within a key in the order of the log, so that of two events with one id the first wins.
     """
-    rows: list[Row] = []
-    for tenant_id in sorted(by_tenant, key=_BYTES):
-        rows += sorted(by_tenant[tenant_id], key=_PLACE)
-    return rows
+    return {tenant_id: sorted(by_tenant[tenant_id], key=_PLACE) for tenant_id in sorted(by_tenant, key=_BYTES)}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A batch of records, decoded: rows by tenant, and what was no record."""
+
+    records: int
+    by_tenant: dict[UUID, list[Row]]
+    letters: list[DeadLetter]
 
 
 class StoreStep:
@@ -108,7 +115,8 @@ class StoreStep:
         self._topic = topic
         self._careful = False
 
-    async def __call__(self, connection: asyncpg.Connection, records: Sequence[ConsumerRecord]) -> None:
+    def prepare(self, records: Sequence[ConsumerRecord]) -> Decoded:
+        """Decode and sort, in the order in which keys are locked: see `_in_order`."""
         by_tenant: dict[UUID, list[Row]] = {}
         letters: list[DeadLetter] = []
         for record in records:
@@ -117,18 +125,26 @@ class StoreStep:
                 letters.append(decoded)
             elif decoded:
                 by_tenant.setdefault(decoded[0].tenant_id, []).extend(decoded)
-        for tenant_id in by_tenant.keys() - await _lock_tenants(connection, by_tenant.keys()):
-            unknown = by_tenant.pop(tenant_id)
-            letters += [_letter(row, "unknown tenant", str(tenant_id), PLATFORM_TENANT_ID) for row in unknown]
-        rows = sorted_rows(by_tenant)
-        readable = len(letters)
+        return Decoded(len(records), _in_order(by_tenant), letters)
+
+    async def apply(self, connection: asyncpg.Connection, work: Decoded) -> None:
+        """Store what is new and dead-letter what can't be stored."""
+        letters = list(work.letters)
+        active = await _lock_tenants(connection, work.by_tenant)
+        rows: list[Row] = []
+        for tenant_id, theirs in work.by_tenant.items():
+            if tenant_id in active:
+                rows += theirs
+            else:
+                letters += [_letter(row, "unknown tenant", str(tenant_id), PLATFORM_TENANT_ID) for row in theirs]
+        before = len(letters)
         stored = await self._store(connection, rows, letters)
-        duplicates = len(rows) - stored - (len(letters) - readable)
+        duplicates = len(rows) - stored - (len(letters) - before)
         await write_dead_letters(connection, self._topic, letters)
         WORKER_EVENTS.labels("store", "stored").inc(stored)
         WORKER_EVENTS.labels("store", "duplicate").inc(duplicates)
         WORKER_EVENTS.labels("store", "dead letter").inc(len(letters))
-        log.info("stored", records=len(records), events=stored, duplicates=duplicates, dead_letters=len(letters))
+        log.info("stored", records=work.records, events=stored, duplicates=duplicates, dead_letters=len(letters))
 
     async def _store(self, connection: asyncpg.Connection, rows: list[Row], letters: list[DeadLetter]) -> int:
         if not rows:
