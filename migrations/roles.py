@@ -37,6 +37,7 @@ async def ensure_roles(connection: asyncpg.Connection, urls: dict[str, str]) -> 
             grant {OWNER} to current_user;
             revoke all on database {database} from public;
             grant connect on database {database} to {", ".join(RUNTIME_ROLES)};
+            grant temporary on database {database} to sluice_worker;
             grant create on database {database} to {OWNER};
             alter schema public owner to {OWNER};
             revoke all on schema public from public;

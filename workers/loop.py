@@ -217,10 +217,8 @@ class Loop(Generic[Work]):
                 if TopicPartition(self._stream.topic, p) in assignment
             )
         )
-        waiting = self._horizon is not None and any(self._buffers.values())
-        timeout = 0.02 if waiting else self._stream.poll_seconds
         try:
-            fetched = await consumer.getmany(timeout_ms=int(timeout * 1000) if not full else 0, max_records=2000)
+            fetched = await consumer.getmany(timeout_ms=self._patience_ms(), max_records=2000)
         except NoOffsetForPartitionError:
             # Kafka keeps no position for this group; the claim's seek gives it.
             self._claimed_generation = -1
@@ -237,6 +235,13 @@ class Loop(Generic[Work]):
             expected = buffer[-1].offset + 1 if buffer else held.next_offset
             # Offsets may have gaps (control records), never go back: what is older was handled already.
             buffer.extend(record for record in records if record.offset >= expected)
+
+    def _patience_ms(self) -> int:
+        """How long to wait for records that are not there yet: not at all where there is work."""
+        if not any(self._buffers.values()):
+            return int(self._stream.poll_seconds * 1000)
+        # With a horizon the work may not be due yet; then this is the pause before looking at it again.
+        return 20 if self._horizon is not None and self._next is None else 0
 
     async def _handle(self) -> None:
         """Commit a batch, and prepare the one after it meanwhile."""
@@ -261,19 +266,22 @@ class Loop(Generic[Work]):
 
         So a partition that is never empty can't keep another's records waiting.
         """
-        waiting = {p: [r for r in buffer if r.offset >= after.get(p, 0)] for p, buffer in self._buffers.items()}
-        if limits is not None:
-            waiting = {p: [r for r in records if r.offset < limits.get(p, 0)] for p, records in waiting.items()}
-        active = [p for p in sorted(waiting) if waiting[p]]
+        active = [partition for partition in sorted(self._buffers) if self._buffers[partition]]
         batch: list[ConsumerRecord] = []
+        size = 0
         for number, partition in enumerate(active, 1):
             share = self._stream.max_batch_bytes * number // len(active)
-            first = True
-            for record in waiting[partition]:
-                if not first and _bytes(batch) + len(record.value or b"") > share:
+            first, end = after.get(partition, 0), limits.get(partition, 0) if limits is not None else None
+            taken = False
+            for record in self._buffers[partition]:
+                if record.offset < first:
+                    continue
+                length = len(record.value or b"")
+                if (end is not None and record.offset >= end) or (taken and size + length > share):
                     break
                 batch.append(record)
-                first = False
+                size += length
+                taken = True
         return batch
 
     async def _commit(self, batch: _Batch[Work]) -> None:
