@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -89,13 +90,20 @@ def up(
 def example(api: str, folder: Path) -> str:
     """Where everything is, and a session to copy. The credentials stay in stack.json."""
     moved = os.environ.get("SLUICE_HOME")
-    stop = f"SLUICE_HOME={folder} sluice down" if moved else "sluice down"
+    stop = f"SLUICE_HOME={folder} {_typed()} down" if moved else f"{_typed()} down"
     return _EXAMPLE.format(api=api, home=folder, stop=f"Ctrl-C, or: {stop}", export=f'STACK="{folder}/stack.json"')
+
+
+def _typed() -> str:
+    """What a person types for this command: it is on the PATH only where the environment is active."""
+    if shutil.which("sluice"):
+        return "sluice"
+    return os.path.relpath(Path(sys.executable).with_name("sluice"))
 
 
 def _detached(folder: Path) -> None:
     if other := holder(folder):
-        raise LocalError(f"A stack already runs in {folder} (process {other.pid}): stop it with `sluice down`")
+        raise LocalError(f"A stack already runs in {folder} (process {other.pid}): stop it with `{_typed()} down`")
     logs = folder / "logs"
     try:
         logs.mkdir(parents=True, exist_ok=True)
@@ -122,7 +130,7 @@ def _detached(folder: Path) -> None:
             log.seek(said_before)
             lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
             raise LocalError(lines[-1].removeprefix("sluice: ") if lines else "The runner ended without a word")
-    typer.echo(f"Everything is healthy. The log is {logs / 'runner.log'}; stop it with `sluice down`.")
+    typer.echo(f"Everything is healthy. The log is {logs / 'runner.log'}; stop it with `{_typed()} down`.")
 
 
 def _await_ready(runner: subprocess.Popen[bytes], folder: Path) -> None:

@@ -45,8 +45,10 @@ def _is_suspicious(metadata: bytes) -> bool:
 
 
 def are_plain(metadata: list[bytes]) -> bool:
-    """As `is_plain` for many at once, at a cost that no longer grows with their number; False: ask for each."""
+    """Whether all of them are objects and plain as in `is_plain`, at the cost of one scan; False: ask for each."""
     together = b"".join(metadata)
+    if not all(raw.startswith(b"{") for raw in metadata):
+        return False
     # Each is one level deep at least, so the levels that are left over bound the depth of any.
     return together.count(b"{") + together.count(b"[") - len(metadata) < MAX_DEPTH and not _is_suspicious(together)
 

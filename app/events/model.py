@@ -26,7 +26,8 @@ _DATE_LENGTH = len("2026-01-02")
 
 _ALIASES = (("event_type", "eventType", "name"), ("event_id", "eventId"), ("user_id", "userId"))
 _NO_METADATA = msgspec.Raw(b"{}")
-_ABSENT = msgspec.Raw(b"null")
+ABSENT = msgspec.Raw(b"null")
+"""What `IncomingEvent.metadata` is where the client sent none."""
 
 
 class IncomingEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -40,7 +41,7 @@ class IncomingEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     timestamp: str | None = None
     event_id: str | None = None
     eventId: str | None = None  # noqa: N815
-    metadata: msgspec.Raw = _ABSENT
+    metadata: msgspec.Raw = ABSENT
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -80,11 +81,11 @@ def accept(  # noqa: C901  one pass, few calls
         except ValueError as error:
             return [Fault("/timestamp", str(error)), *_text_faults(event_type, event_id, user_id)]
     metadata = event.metadata
-    if metadata is _ABSENT:
+    if metadata is ABSENT:
         metadata = _NO_METADATA
-    else:
+    elif not known_plain:
         raw = bytes(metadata)
-        if raw[:1] != b"{" or not (known_plain or is_plain(raw)):
+        if not (raw.startswith(b"{") and is_plain(raw)):
             if raw == b"null":
                 metadata = _NO_METADATA
             elif faults := faults_of(raw, "/metadata"):

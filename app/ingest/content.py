@@ -16,7 +16,7 @@ import zstandard
 
 from app.errors import AppError, Fault, InvalidError, MalformedError, TooLargeError, UnsupportedMediaTypeError
 from app.events.metadata import are_plain
-from app.events.model import MAX_EVENT_BYTES, IncomingEvent, Receipt, accept, fault_from
+from app.events.model import ABSENT, MAX_EVENT_BYTES, IncomingEvent, Receipt, accept, fault_from
 from app.events.record import AcceptedEvent
 
 MAX_BATCH_EVENTS = 2_000
@@ -230,7 +230,7 @@ def decode_batch(body: bytes, kind: str, receipt: Receipt, max_event_bytes: int 
         return _verdicts(_split(body, is_list), receipt, max_event_bytes)
     _require_count(len(events))
     batch = Batch([], [])
-    plain = are_plain([bytes(event.metadata) for event in events])
+    plain = are_plain([bytes(event.metadata) for event in events if event.metadata is not ABSENT])
     for index, event in enumerate(events):
         verdict = accept(event, receipt, known_plain=plain)
         if isinstance(verdict, list):

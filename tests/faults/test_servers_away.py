@@ -37,7 +37,7 @@ async def test_kafka_frozen_past_the_deadline_is_503_with_the_ids_and_sent_again
             batch = [{"event_type": "a", "event_id": "mine"}, {"event_type": "a"}]
             answer = await client.post("/api/v1/events/batch", json=batch)
             assert answer.status_code == 503
-            assert time.monotonic() - started < 4
+            assert time.monotonic() - started < 10
             assert int(answer.headers["retry-after"]) >= 1
             ids = answer.json()["event_ids"]
             assert ids[0] == "mine"
