@@ -86,11 +86,18 @@ async def batches(system: System, folder: Path, seconds: float, rounds: int) -> 
     bytes_file = folder / "batch.json"
     bytes_file.write_bytes(body)
     api_port = int(system.environment["SLUICE_API_PORT"])
+    api_pid = system.processes["api"].pid
     for _ in range(rounds):
+        busy = machine.cpu_seconds(api_pid)
         found = await load.run(api_port, itertools.repeat(request), connections=64, seconds=seconds)
+        busy = machine.cpu_seconds(api_pid) - busy
         _require(found, 202)
         row.subject.append(found.per_second * size)
-        row.notes |= {"p50 ms": found.percentile(0.5), "p99 ms": found.percentile(0.99)}
+        row.notes |= {
+            "p50 ms": found.percentile(0.5),
+            "p99 ms": found.percentile(0.99),
+            "processor µs/event": busy / (seconds + 1) / found.per_second / size * 1e6,
+        }
         arguments = [system.endpoints.kafka_bootstrap, system.topic, str(bytes_file), str(seconds), "64"]
         reference = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bench.produce", *arguments, stdout=subprocess.PIPE

@@ -52,6 +52,7 @@ class Environment:
             self._install("run")
             # In place and without a network: the build backend is among the requirements.
             self._pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(self.root))
+            self._compile()
             self._stamp("run").write_text(self.key("run"))
         if kind == "dev" and not self.current("dev"):
             self._install("dev")
@@ -90,6 +91,21 @@ class Environment:
         # Every package is pinned, so there is nothing to resolve; and what is never imported need not be compiled.
         quick = ("--no-deps", "--no-compile", "--progress-bar", "off")
         self._pip("install", "--require-hashes", *quick, "--requirement", str(requirements), total=total)
+
+    def _compile(self) -> None:
+        """Byte code of just what the commands import, so that each start is seconds shorter for each process.
+
+        Written here once, even where the environment tells Python to write none.
+        """
+        environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        subprocess.run(  # noqa: S603
+            (str(self.python), "-c", "from app.cli.main import command_tree; command_tree()"),
+            cwd=self.root,
+            env=environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,  # a program that can't be imported says so itself when it is started
+        )
 
     def _pip(self, *arguments: str, total: int = 0) -> None:
         """Run pip with its words in a log, and say now and then how far it is."""
