@@ -122,7 +122,7 @@ def _detached(folder: Path) -> None:
         )
         try:
             _await_ready(runner, folder)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: whoever stops waiting leaves no runner behind
             runner.terminate()
             runner.wait()
             raise

@@ -42,7 +42,7 @@ def batches(lines: Iterable[Line], bounds: Bounds) -> Generator[list[Line]]:
                 batch, size = [], 0
             batch.append(line)
             size += length
-    except Exception:
+    except Exception:  # whatever ends the input, what was read before it is sent; then it is raised on
         if batch:
             yield batch
         raise

@@ -128,7 +128,7 @@ def _copied(stream: BinaryIO) -> BinaryIO:
     try:
         shutil.copyfileobj(stream, spool, _CHUNK_BYTES)
         spool.flush()
-    except BaseException:
+    except BaseException:  # Ctrl-C too: the temporary file goes; then it is raised on
         spool.close()
         raise
     return spool

@@ -24,7 +24,7 @@ def write_private(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException:  # however the write ended, no half-written secret stays; then it is raised on
         temporary.unlink(missing_ok=True)
         raise
 

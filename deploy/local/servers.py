@@ -120,7 +120,7 @@ class LocalServers:
         except OSError as error:
             await self.stop()
             raise LocalError(f"Can't write {error.filename or self._home}: {error.strerror or error}") from error
-        except BaseException:
+        except BaseException:  # a cancelled start too leaves nothing running; then it is raised on
             await self.stop()
             raise
 

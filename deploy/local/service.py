@@ -1,4 +1,4 @@
-"""What the supervisor needs to know of a component. Owns the shape and the helpers that several components share."""
+"""What the supervisor needs to know of a component, and the questions that several components are asked."""
 
 from __future__ import annotations
 

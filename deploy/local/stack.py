@@ -80,7 +80,7 @@ class Stack:
                 await application
             else:
                 await self._give_up(failing)
-        except BaseException:
+        except BaseException:  # a cancelled start too leaves nothing running; then it is raised on
             application.cancel()
             await asyncio.gather(application, return_exceptions=True)
             await self.stop()

@@ -58,7 +58,7 @@ class Supervisor:
         child = self._spawn(service)
         try:
             await self._until_healthy(child)
-        except BaseException:
+        except BaseException:  # a cancelled start too leaves nothing running; then it is raised on
             await self.stop(service.name)
             raise
         child.watch = asyncio.create_task(self._watch(child), name=f"watch {service.name}")
