@@ -28,7 +28,7 @@ PAGE = 5000
 _STARTING_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Pauses before asking again where a new slice's shard is not ready."""
 
-_STARTING = ("no_shard_available_action_exception", "due to missing shards")
+_STARTING = ("no_shard_available_action_exception", "missing shards")
 """What Elasticsearch says of such a slice: of one that it tried, and of one that it did not even try."""
 
 KEEP_ALIVE = "2m"
@@ -168,7 +168,7 @@ async def _call(client: AsyncElasticsearch, method: str, target: str, body: byte
         try:
             return await call(client, method, target, body)
         except IndexUnavailable as error:
-            if not any(sign in str(error) for sign in _STARTING):
+            if not any(sign in str(error).lower() for sign in _STARTING):
                 raise
         await asyncio.sleep(pause)
     return await call(client, method, target, body)
