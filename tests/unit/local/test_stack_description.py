@@ -116,4 +116,4 @@ async def test_servers_that_are_all_given_need_no_start(tmp_path: Path) -> None:
     try:
         assert await servers.start() == ENDPOINTS
     finally:
-        await servers.stop()
+        await servers.discard()
