@@ -31,7 +31,7 @@ _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 def is_plain(metadata: bytes) -> bool:
     """True if scans alone show that `metadata`, syntactically valid JSON and UTF-8, can be stored.
 
-    False says nothing yet: `faults_of` decides. Costs about half a microsecond per 300 bytes.
+    False says nothing yet: `faults_of` decides. Costs about 2 µs for the 190 bytes of a usual event.
     """
     return metadata.count(b"{") + metadata.count(b"[") <= MAX_DEPTH and not _is_suspicious(metadata)
 
