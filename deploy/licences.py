@@ -49,8 +49,11 @@ class UnknownLicenceError(Exception):
 
 
 def pins(requirements: str) -> dict[str, str]:
-    """Name → version of a pip requirements file, every platform's packages included."""
-    return dict(_PIN.findall(requirements))
+    """Name → version of a pip requirements file, every platform's packages included; `1 or 2` where it has two."""
+    found: dict[str, list[str]] = {}
+    for name, version in _PIN.findall(requirements):
+        found.setdefault(name, []).append(version)
+    return {name: " or ".join(versions) for name, versions in found.items()}
 
 
 def servers() -> list[tuple[str, str, str]]:
