@@ -20,8 +20,8 @@ class RoleUrlError(Exception):
 async def ensure_roles(connection: asyncpg.Connection, urls: dict[str, str]) -> None:
     """Create or update the owner and the runtime roles, and let only them into this database.
 
-    `urls` maps each of `RUNTIME_ROLES` to the URL whose password the role gets. Safe to run again
-    and at the same time as another run.
+    A runtime role that was made a member of any other is taken out of it. `urls` maps each of `RUNTIME_ROLES` to the
+    URL whose password the role gets. Safe to run again and at the same time as another run.
 
     Raises:
         RoleUrlError: a URL names another user, or has no password.
@@ -32,6 +32,7 @@ async def ensure_roles(connection: asyncpg.Connection, urls: dict[str, str]) -> 
         await _ensure(connection, OWNER, "nologin")
         for role in RUNTIME_ROLES:
             await _ensure(connection, role, f"login password {_literal(_password(urls[role], role))}")
+        await _revoke_memberships(connection)
         database = _identifier(await connection.fetchval("select current_database()"))
         await connection.execute(f"""
             grant {OWNER} to current_user;
@@ -50,6 +51,22 @@ async def _ensure(connection: asyncpg.Connection, role: str, options: str) -> No
     await connection.execute(
         f"{verb} role {role} nosuperuser nocreatedb nocreaterole noreplication nobypassrls noinherit {options}"
     )
+
+
+async def _revoke_memberships(connection: asyncpg.Connection) -> None:
+    """A runtime role that is a member of another could become it by SET ROLE, and see what that sees."""
+    stray = await connection.fetch(
+        """
+        select r.rolname as role, m.rolname as member, g.rolname as grantor
+        from pg_auth_members a
+        join pg_roles r on r.oid = a.roleid join pg_roles m on m.oid = a.member join pg_roles g on g.oid = a.grantor
+        where m.rolname = any ($1::text[])
+        """,
+        list(RUNTIME_ROLES),
+    )
+    for row in stray:
+        role, member, grantor = (_identifier(row[name]) for name in ("role", "member", "grantor"))
+        await connection.execute(f"revoke {role} from {member} granted by {grantor} cascade")
 
 
 def _password(url: str, role: str) -> str:

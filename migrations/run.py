@@ -43,8 +43,8 @@ async def migrate_all(settings: MigrationSettings) -> dict[str, str]:
     }
 
 
-async def migrate_postgres(settings: MigrationSettings) -> str:
-    """Bring roles and tables up to date; returns the schema's revision."""
+async def migrate_postgres(settings: MigrationSettings, revision: str = "head") -> str:
+    """Bring roles up to date, and tables to `revision` if they are behind it; returns the schema's revision."""
     url = settings.postgres_url.get_secret_value()
     connection = await asyncpg.connect(url, timeout=10)
     try:
@@ -65,15 +65,15 @@ async def migrate_postgres(settings: MigrationSettings) -> str:
             await upgrading.execute(text("select pg_advisory_lock(hashtext('sluice migrate'))"))
             await upgrading.execute(text(f"set role {OWNER}"))
             await upgrading.commit()
-            await upgrading.run_sync(_upgrade)
-            revision = await upgrading.scalar(text("select version_num from alembic_version"))
+            await upgrading.run_sync(_upgrade, revision)
+            reached = await upgrading.scalar(text("select version_num from alembic_version"))
     finally:
         await engine.dispose()
-    return str(revision)
+    return str(reached)
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

@@ -1,6 +1,6 @@
 """What PostgreSQL's own catalog says of isolation, for every table, partition, view and role that the migrations make.
 
-Nothing here lists tables: one that a later migration adds is held to the same rules.
+One that a later migration adds is held to the same rules. What each role may do stands in `granted.py`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import asyncpg
 import pytest
 
 from migrations.roles import OWNER, RUNTIME_ROLES
+from tests.integration.tenants.granted import GRANTED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.integration.conftest import Database
 
 RELATIONS = """
@@ -40,15 +39,22 @@ POLICIES = """
                  left join pg_roles r on r.oid = o.oid) as roles
     from pg_policy p where p.polrelid = $1::oid
 """
+# What a role holds on a whole relation, and, where it does not, on which columns.
+HELD = """
+    select r.rolname as role, n.nspname as schema, c.relname as name, lower(p.privilege) as privilege,
+           has_table_privilege(r.oid, c.oid, p.privilege) as whole,
+           array(select a.attname::text from pg_attribute a
+                 where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and p.privilege <> 'DELETE'
+                   and has_column_privilege(r.oid, c.oid, a.attnum, p.privilege)
+                 order by 1) as columns
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    cross join pg_roles r cross join unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) as p (privilege)
+    where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+      and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') and r.rolname = any ($1::text[])
+      and (c.relkind <> 'S' or p.privilege in ('SELECT', 'UPDATE'))
+"""
 COMMANDS = {"SELECT": "r", "INSERT": "a", "UPDATE": "w", "DELETE": "d"}
 TABLES = {"r", "p"}
-
-
-@pytest.fixture(scope="module")
-async def admin(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database.admin_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,7 @@ async def relations(admin: asyncpg.Connection) -> list[asyncpg.Record]:
     found = list(await admin.fetch(RELATIONS))
     # Against a query that finds nothing, and so complains of nothing.
     names = {row["name"] for row in found}
-    assert {"tenants", "oauth_clients", "events", "events_00", "aggregated_events", "event_count_by_day"} <= names
+    assert {"tenants", "oauth_clients", "events", "events_00", "event_count_by_day", "usage", "audit_log"} <= names
     return found
 
 
@@ -112,6 +118,33 @@ async def test_what_a_role_may_do_with_tenants_rows_is_always_under_a_policy_for
             assert len(applying) == 1, f"{role} has {privilege} on {row['name']} under {len(applying)} policies"
             checked += 1
     assert checked > 10
+
+
+async def test_each_role_holds_exactly_the_privileges_it_is_meant_to_hold(admin: asyncpg.Connection) -> None:
+    held: dict[tuple[str, str], set[str]] = {}
+    for row in await admin.fetch(HELD, list(RUNTIME_ROLES)):
+        if row["whole"] or row["columns"]:
+            columns = "" if row["whole"] else f" ({', '.join(row['columns'])})"
+            table = row["name"] if row["schema"] == "public" else f"{row['schema']}.{row['name']}"
+            held.setdefault((row["role"], table), set()).add(row["privilege"] + columns)
+    assert held == GRANTED
+
+
+@pytest.mark.parametrize(
+    "attempt", ["update audit_log set action = 'x'", "delete from audit_log", "truncate audit_log"]
+)
+@pytest.mark.parametrize("role", [None, OWNER])
+async def test_not_even_an_administrator_or_the_owner_changes_or_empties_the_audit_log(
+    database: Database, role: str | None, attempt: str
+) -> None:
+    connection = await asyncpg.connect(database.admin_url)
+    try:
+        if role:
+            await connection.execute(f"set role {role}")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="never changed or removed"):
+            await connection.execute(attempt)
+    finally:
+        await connection.close()
 
 
 async def test_no_role_may_empty_lock_by_reference_or_set_triggers_on_any_table(

@@ -3,59 +3,48 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
 
 from migrations.roles import OWNER, RUNTIME_ROLES
-from tenants.lifecycle import CreatedTenant, create_tenant
+from tests.integration.tenants.seeded import SETTINGS, batch, connected
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
-    from app.settings import GatewaySettings
+    from tenants.lifecycle import CreatedTenant
     from tests.integration.conftest import Database
 
-# The tables that are sluice_auth's task: it finds clients before it knows their tenant.
-OPEN = {("sluice_auth", "tenants"), ("sluice_auth", "oauth_clients")}
-SETTINGS = ("app.tenant_id", "app.tenant_ids")
-GARBAGE = ("", " ", "garbage", "{}", "{garbage}", "*", "null", "' or true --", "00000000-0000-0000-0000-00000000000g")
-
-SEED = """
-    insert into events (tenant_id, event_id, event_type, user_id, client_id, timestamp, received_at, index_slice,
-                        source_partition, source_offset, metadata)
-    values ($1, $2, 'click', 'u', 'c', now(), now(), 202601, 0, 0, '{}')
-"""
-AGGREGATE = "insert into aggregated_events values ($1, date_trunc('hour', now()), 'click', 'c', 1)"
-DEAD = """
-    insert into dead_letters (tenant_id, reason, detail, topic, source_partition, source_offset, record_index, payload)
-    values ($1, 'r', 'd', 't', 0, 0, 0, 'x')
-"""
-
-
-@pytest.fixture(scope="module")
-async def admin(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database.admin_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture(scope="module")
-async def tenants(
-    admin: asyncpg.Connection, auth_engine: AsyncEngine, settings: GatewaySettings
-) -> list[CreatedTenant]:
-    """Two tenants with a row in each table that holds tenants' rows."""
-    made = [await create_tenant(auth_engine, settings, "acme", "free") for _ in range(2)]
-    for tenant in made:
-        await admin.execute(SEED, tenant.tenant_id, str(uuid.uuid4()))
-        await admin.execute(AGGREGATE, tenant.tenant_id)
-        await admin.execute(DEAD, tenant.tenant_id)
-    await admin.execute("analyze")
-    return made
+# The tables that are sluice_auth's task: it finds clients before it knows their tenant, and manages tenants.
+OPEN = {
+    ("sluice_auth", table)
+    for table in (
+        "tenants", "oauth_clients", "client_secrets", "client_uses", "client_assertions", "token_revocations",
+        "usage", "monthly_usage", "quota_notices", "audit_log", "tenant_deletions",
+    )
+}  # fmt: skip
+VISIBLE = {
+    "sluice_app": {
+        "events", "aggregated_events", "event_count_by_day", "oauth_clients", "client_secrets", "client_uses",
+        "usage", "monthly_usage", "quota_notices", "audit_log",
+    },
+    "sluice_worker": {
+        "events", "aggregated_events", "dead_letters", "tenants", "usage", "monthly_usage", "quota_notices",
+        "tenant_deletions",
+    },
+    "sluice_auth": set(),
+}  # fmt: skip
+HEEDED = {"sluice_app": "app.tenant_id", "sluice_worker": "app.tenant_ids", "sluice_auth": None}
+LOOKALIKES = (
+    "app.tenant",
+    "app.tenantid",
+    "app.tenant_id_",
+    "tenant.tenant_id",
+    "sluice.tenant_id",
+    "sluice.tenant_ids",
+)
+GARBAGE = ("", " ", "garbage", "{}", "{garbage}", "*", "null", "' or true --", "00000000-0000-0000-0000-00000000000g",
+           "{00000000-0000-0000-0000-000000000001", "(select tenant_id from tenants limit 1)", "%")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -73,25 +62,6 @@ async def relations(admin: asyncpg.Connection, tenants: list[CreatedTenant]) -> 
             count = await admin.fetchval(f"select count(*) from {name} where tenant_id = any ($1)", ids)  # noqa: S608
             assert count >= 2, f"{name} holds nothing that could be seen: seed it here"
     return names
-
-
-@contextlib.asynccontextmanager
-async def connected(database: Database, role: str) -> AsyncIterator[asyncpg.Connection]:
-    url = {
-        "sluice_app": database.app_url,
-        "sluice_worker": database.worker_url,
-        "sluice_auth": database.auth_url,
-    }[role]
-    connection = await asyncpg.connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-def batch(tenant_id: uuid.UUID) -> str:
-    """The setting of a worker whose batch is of this tenant."""
-    return f"{{{tenant_id}}}"
 
 
 async def seen(connection: asyncpg.Connection, relation: str) -> set[Any]:
@@ -144,14 +114,21 @@ async def test_with_one_tenant_only_its_rows_are_seen(
             assert other not in whose, relation
             assert whose <= {one}, relation
             visible |= {relation.removeprefix("public.")} if whose else set()
-    assert (
-        visible
-        == {
-            "sluice_app": {"events", "aggregated_events", "event_count_by_day"},
-            "sluice_worker": {"events", "aggregated_events", "dead_letters", "tenants"},
-            "sluice_auth": set(),
-        }[role]
-    )
+    assert visible == VISIBLE[role]
+
+
+@pytest.mark.parametrize("role", RUNTIME_ROLES)
+async def test_a_setting_that_is_not_the_roles_own_shows_nothing(
+    database: Database, relations: list[str], tenants: list[CreatedTenant], role: str
+) -> None:
+    one = tenants[0].tenant_id
+    async with connected(database, role) as connection:
+        for setting in {*SETTINGS, *LOOKALIKES} - {HEEDED[role]}:
+            for value in (str(one), batch(one)):
+                await connection.execute("select set_config($1, $2, false)", setting, value)
+                for relation in relations:
+                    if (role, relation.removeprefix("public.")) not in OPEN:
+                        assert await seen(connection, relation) == set(), f"{relation} under {setting}"
 
 
 @pytest.mark.parametrize("role", RUNTIME_ROLES)
@@ -194,40 +171,3 @@ async def test_statistics_tell_no_values_of_tenants_rows(database: Database, rel
         rows = await connection.fetch("select distinct tablename from pg_stats where tablename = any ($1)", tables)
     told = {row["tablename"] for row in rows}
     assert told <= {table for owner, table in OPEN if owner == role}
-
-
-async def test_a_worker_can_write_no_row_of_a_tenant_outside_its_batch(
-    database: Database, tenants: list[CreatedTenant]
-) -> None:
-    one, other = (tenant.tenant_id for tenant in tenants)
-    async with connected(database, "sluice_worker") as connection:
-        await connection.execute("select set_config('app.tenant_ids', $1, false)", batch(one))
-        await connection.execute(SEED, one, str(uuid.uuid4()))
-        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
-            await connection.execute(SEED, other, str(uuid.uuid4()))
-        changed = await connection.execute("update aggregated_events set count = 9 where tenant_id = $1", other)
-        assert changed == "UPDATE 0"
-
-
-async def test_the_same_event_id_in_two_tenants_is_two_events_and_no_error_tells_of_the_other(
-    database: Database, tenants: list[CreatedTenant]
-) -> None:
-    event_id = str(uuid.uuid4())
-    async with connected(database, "sluice_worker") as connection:
-        for tenant in tenants:
-            await connection.execute("select set_config('app.tenant_ids', $1, false)", batch(tenant.tenant_id))
-            assert await connection.execute(SEED, tenant.tenant_id, event_id) == "INSERT 0 1"
-
-
-async def test_the_gateways_own_role_can_not_read_clients_keys_or_plans(database: Database) -> None:
-    async with connected(database, "sluice_app") as connection:
-        for table in ("oauth_clients", "signing_keys", "tenants", "plans", "control_version", "dead_letters"):
-            with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await connection.fetch(f"select * from {table}")  # noqa: S608
-
-
-async def test_the_role_of_the_token_endpoint_can_not_read_events(database: Database) -> None:
-    async with connected(database, "sluice_auth") as connection:
-        for table in ("events", "aggregated_events", "event_count_by_day", "dead_letters", "stream_offsets"):
-            with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await connection.fetch(f"select * from {table}")  # noqa: S608
