@@ -14,10 +14,13 @@ import secrets
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydantic import SecretStr
 
 SECRET_BYTES = 32
 CLIENT_ID_BYTES = 16
+HASH_BYTES = 32
 
 # Prefixes tell people and secret scanners what they are looking at; no character needs escaping in a form or URL.
 CLIENT_ID_PREFIX = "slc_"
@@ -53,6 +56,12 @@ def hash_secret(key: bytes, client_id: str, secret: str) -> bytes:
     return mac.digest()
 
 
-def secret_matches(key: bytes, client_id: str, secret: str, expected: bytes) -> bool:
-    """Whether `secret` is the client's, in a time that does not depend on where it differs."""
-    return hmac.compare_digest(hash_secret(key, client_id, secret), expected)
+def matching_hash(key: bytes, client_id: str, secret: str, hashes: Sequence[bytes]) -> int | None:
+    """Which of `hashes` is the secret's; None if none is.
+
+    One hash is computed, however many there are to compare with, and all are compared, each in a time that does not
+    depend on where it differs: how long it takes tells neither which of them fits nor whether one does.
+    """
+    computed = hash_secret(key, client_id, secret)
+    fitting = [index for index, expected in enumerate(hashes) if hmac.compare_digest(computed, expected)]
+    return fitting[0] if fitting else None

@@ -1,27 +1,45 @@
-"""`/oauth/token` and the two documents that describe it. Owns HTTP only; `auth.server` decides.
+"""`/oauth/token`, `/oauth/revoke`, `/oauth/introspect` and the two documents that describe them. Owns HTTP only.
 
-Errors here have the shape of RFC 6749 section 5.2, not problem details: OAuth clients read `error`.
+What a request is answered is `auth.server`'s to decide. Errors have the shape of RFC 6749 section 5.2, not problem
+details: OAuth clients read `error`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 from authlib.oauth2 import OAuth2Error
 from fastapi import APIRouter, Request, Security
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPBasic
-from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.addresses import client_address
+from app.errors import MalformedError, UnauthorizedError, UnavailableError
 from app.state import State, state_of
-from auth.clients import Client, find_client
-from auth.forms import FORM, read_form
-from auth.metadata import JWKS_PATH, METADATA_PATH, metadata
-from auth.scopes import EVENTS_READ, EVENTS_WRITE
-from auth.server import TOKEN_PATH, Answer, decide, error_answer, presented_client_id
+from auth.authentication import ClientRefusedError, presented_client_id
+from auth.clients import find_client
+from auth.forms import read_form
+from auth.metadata import INTROSPECTION_PATH, JWKS_PATH, METADATA_PATH, REVOCATION_PATH, TOKEN_PATH, metadata
+from auth.openapi import (
+    EXAMPLE_ISSUER,
+    FAILURES,
+    OF_A_TOKEN_FORM,
+    TOKEN_FAILURES,
+    TOKEN_FORM,
+    DocumentedBasic,
+    IntrospectionAnswer,
+    RevocationAnswer,
+    TokenAnswer,
+)
+from auth.server import Answer, Asked, Decision, decide, error_answer
+from auth.uses import note_use, revoke_token, spend_assertion
+
+if TYPE_CHECKING:
+    from auth.metadata import Endpoint
+    from auth.principal import Principal
 
 router = APIRouter(tags=["OAuth"])
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -29,158 +47,123 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 # Short, so that a verifier elsewhere has a new key before the first token is signed with it.
 CACHEABLE = {"Cache-Control": "public, max-age=60"}
 
-EXAMPLE_ISSUER = "https://events.example.com"
+ANSWER_SECONDS = 10.0
+"""How long PostgreSQL may take to load or write what an answer needs; a frozen one sends no error."""
 
-
-class TokenAnswer(BaseModel):
-    """`expires_in` in seconds; `scope`: what was granted, separated by spaces."""
-
-    access_token: str
-    token_type: Literal["Bearer"]
-    expires_in: int
-    scope: str
-
-    model_config = {
-        "json_schema_extra": {
-            "example": {
-                "access_token": "eyJhbGciOiJFUzI1NiIsImtpZCI6IjVm…",
-                "token_type": "Bearer",
-                "expires_in": 600,
-                "scope": f"{EVENTS_WRITE} {EVENTS_READ}",
-            }
-        }
-    }
-
-
-class OAuthError(BaseModel):
-    """RFC 6749 section 5.2."""
-
-    error: str
-    error_description: str
-
-    model_config = {
-        "json_schema_extra": {
-            "example": {"error": "invalid_request", "error_description": "A parameter is given more than once."}
-        }
-    }
-
-
-class _DocumentedBasic(HTTPBasic):
-    """Names HTTP Basic in the OpenAPI document. Reading it is `auth.server`'s, whose errors have OAuth's shape."""
-
-    async def __call__(self, request: Request) -> None:  # type: ignore[override]
-        del request
-
-
-_FORM_SCHEMA = {
-    "type": "object",
-    "required": ["grant_type"],
-    "properties": {
-        "grant_type": {"type": "string", "enum": ["client_credentials"], "default": "client_credentials"},
-        "client_id": {"type": "string", "description": "Unless sent by HTTP Basic."},
-        "client_secret": {"type": "string", "format": "password", "description": "Unless sent by HTTP Basic."},
-        "scope": {
-            "type": "string",
-            "description": "What to be granted, separated by spaces. Left out: all that the client may do.",
-        },
-    },
-}
-
-
-def _errors(description: str, **causes: str) -> dict[str, Any]:
-    """An error answer with one example a cause."""
-    examples = {
-        error: {"value": {"error": error, "error_description": text}, "summary": error}
-        for error, text in causes.items()
-    }
-    return {"model": OAuthError, "description": description, "content": {"application/json": {"examples": examples}}}
+Documented = Annotated[None, Security(DocumentedBasic(scheme_name="ClientSecretBasic"))]
 
 
 @router.post(
     TOKEN_PATH,
     summary="Exchange client id and secret for an access token",
     response_model=TokenAnswer,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                FORM: {
-                    "schema": _FORM_SCHEMA,
-                    "examples": {
-                        "everything": {
-                            "summary": "All scopes of the client",
-                            "value": {
-                                "grant_type": "client_credentials",
-                                "client_id": "slc_9f86d081884c7d659a2feaa0c55ad015",
-                                "client_secret": "sls_…",
-                            },
-                        },
-                        "narrowed": {
-                            "summary": "A token that can only send",
-                            "value": {
-                                "grant_type": "client_credentials",
-                                "client_id": "slc_9f86d081884c7d659a2feaa0c55ad015",
-                                "client_secret": "sls_…",
-                                "scope": EVENTS_WRITE,
-                            },
-                        },
-                    },
-                }
-            },
-        },
-        # Beside Basic, which the signature declares: nothing in the header and the secret in the form.
-        "security": [{}],
-    },
-    responses={
-        400: _errors(
-            "The request is wrong",
-            invalid_request="A parameter is given more than once.",
-            unsupported_grant_type="Offered is: client_credentials.",
-            invalid_scope="The requested scope is invalid, unknown, or malformed.",
-            unauthorized_client="The tenant is suspended.",
-        ),
-        401: _errors(
-            "The client could not be authenticated; `WWW-Authenticate: Basic` is set",
-            invalid_client="Client authentication failed: no such client, a wrong secret, …",
-        ),
-        413: _errors("The form is larger than 16 KiB", invalid_request="The body is too large."),
-        503: _errors(
-            "The database does not answer; `Retry-After` is set", temporarily_unavailable="Try again in a moment."
-        ),
-    },
+    openapi_extra=TOKEN_FORM,
+    responses=TOKEN_FAILURES,
 )
-async def token(
-    request: Request, _documented: Annotated[None, Security(_DocumentedBasic(scheme_name="ClientSecretBasic"))]
-) -> JSONResponse:
+async def token(request: Request, _documented: Documented) -> JSONResponse:
     """OAuth 2.0 client credentials (RFC 6749 section 4.4).
 
-    Authenticate by HTTP Basic (`client_secret_basic`) or with `client_id` and `client_secret` in the form
-    (`client_secret_post`), not both. The token is a signed JWT (RFC 9068) whose audience is this server's issuer URL;
-    send it as `Authorization: Bearer …` until `expires_in` seconds have passed, then ask for a new one.
+    Authenticate by HTTP Basic (`client_secret_basic`), with `client_id` and `client_secret` in the form
+    (`client_secret_post`), or with a JWT signed by the client's own key (`private_key_jwt`), not in two ways. The
+    token is a signed JWT (RFC 9068) whose audience is this server's issuer URL; send it as `Authorization: Bearer …`
+    until `expires_in` seconds have passed, then ask for a new one.
     """
-    answer = await _answer(state_of(request), request)
+    return await _answered(request, "token")
+
+
+@router.post(
+    REVOCATION_PATH,
+    summary="Let an access token end now",
+    response_model=RevocationAnswer,
+    openapi_extra=OF_A_TOKEN_FORM,
+    responses=FAILURES,
+)
+async def revoke(request: Request, _documented: Documented) -> JSONResponse:
+    """Token revocation (RFC 7009), by the client that the token was issued to; it authenticates as for a token.
+
+    The token is refused by this process at once and by every other within a second. Whatever else is sent as a
+    token, also another client's, has no effect and is answered the same.
+    """
+    return await _answered(request, "revocation")
+
+
+@router.post(
+    INTROSPECTION_PATH,
+    summary="Ask whether an access token holds, and for what",
+    response_model=IntrospectionAnswer,
+    response_model_exclude_unset=True,
+    openapi_extra=OF_A_TOKEN_FORM,
+    responses=FAILURES,
+)
+async def introspect(request: Request, _documented: Documented) -> JSONResponse:
+    """Token introspection (RFC 7662), for tokens of the asking client's own tenant; it authenticates as for a token.
+
+    `{"active": false}` is the answer for every other token, expired, revoked, of another tenant or none at all.
+    `scope` is what the token is worth now, should its client have been narrowed since.
+    """
+    return await _answered(request, "introspection")
+
+
+async def _answered(request: Request, endpoint: Endpoint) -> JSONResponse:
+    """Load what the decision needs, decide, write what follows from it, and only then answer."""
+    state = state_of(request)
+    try:
+        decision = decide(state.settings, await _loaded(state, request, endpoint))
+        await _write(state, decision)
+        answer = decision.answer
+        if decision.proof is not None:
+            state.throttle.authenticated(request.scope, decision.proof.client.client_id)
+    except OAuth2Error as error:
+        answer = error_answer(error)
+    except (OSError, TimeoutError, SQLAlchemyError, UnavailableError) as error:
+        log.warning("OAuth request not answered: PostgreSQL does not answer", endpoint=endpoint, error=repr(error))
+        body = {"error": "temporarily_unavailable", "error_description": "Try again in a moment."}
+        answer = Answer(503, body, {"Cache-Control": "no-store", "Retry-After": "2"})
+    if answer.status == ClientRefusedError.status_code:
+        state.throttle.authentication_failed(request.scope)
     return JSONResponse(answer.body, answer.status, headers=answer.headers)
 
 
-async def _answer(state: State, request: Request) -> Answer:
+async def _loaded(state: State, request: Request, endpoint: Endpoint) -> Asked:
+    form = await read_form(request)
+    client_id = presented_client_id(request.headers, form)
+    state.throttle.admit_presented(request.scope, client_id)
+    client = None
+    if client_id is not None:
+        async with asyncio.timeout(ANSWER_SECONDS), state.auth_engine.connect() as connection:
+            client = await find_client(connection, client_id)
+    return Asked(
+        endpoint,
+        request.headers,
+        form,
+        client_address(request.scope, state.settings.trusted_networks),
+        client,
+        token=None if endpoint == "token" else await _judged(state, form.get("token", "")),
+        signing_key=state.keys.signing_key(time.time()) if endpoint == "token" else None,
+    )
+
+
+async def _judged(state: State, presented: str) -> Principal | None:
+    """What the form's token is worth, by the same judgement as on every other route; None: it does not hold."""
     try:
-        form = await read_form(request)
-        client_id = presented_client_id(request.headers, form)
-        client = await _load(state, client_id)
-    except OAuth2Error as error:
-        return error_answer(error)
-    except (OSError, TimeoutError, SQLAlchemyError) as error:
-        log.warning("no token issued: PostgreSQL does not answer", error=repr(error))
-        body = {"error": "temporarily_unavailable", "error_description": "Try again in a moment."}
-        return Answer(503, body, {"Cache-Control": "no-store", "Retry-After": "2"})
-    return decide(state.settings, state.keys.signing_key(time.time()), request.headers, form, client)
-
-
-async def _load(state: State, client_id: str | None) -> Client | None:
-    if client_id is None:
+        return await state.verifier.authenticate(b"Bearer " + presented.encode())
+    except (UnauthorizedError, MalformedError):
         return None
-    async with state.auth_engine.connect() as connection:
-        return await find_client(connection, client_id)
+
+
+async def _write(state: State, decision: Decision) -> None:
+    """Raises ClientRefusedError if the assertion was used before, by a request to any process."""
+    if decision.proof is None:
+        return
+    if decision.proof.assertion is not None or decision.revoked is not None:
+        async with asyncio.timeout(ANSWER_SECONDS), state.auth_engine.begin() as connection:
+            if not await spend_assertion(connection, decision.proof):
+                raise ClientRefusedError
+            if decision.revoked is not None:
+                await revoke_token(connection, decision.revoked)
+    if decision.revoked is not None:
+        await state.directory.refresh()
+    await note_use(state.auth_engine, decision.proof)
 
 
 @router.get(

@@ -15,15 +15,19 @@ from sqlalchemy import text
 
 from app.database import create_engine
 from app.http_errors import install as install_error_handlers
+from app.throttling.throttle import Throttle
+from auth.credentials import key_bytes
 from auth.dependencies import EventsReader, EventsWriter, PlatformAdmin, TenantAdmin
 from auth.endpoints import router
 from auth.keys import KeyRing, ensure_signing_key
+from auth.rotation import list_keys, retire, rotate
 from auth.tokens import TokenVerifier
 from tenants.directory import Directory
 from tenants.lifecycle import CreatedTenant, create_tenant
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -63,6 +67,11 @@ class Gateway:
     async def execute(self, sql: str, **values: Any) -> None:
         async with self.auth_engine.begin() as connection:
             await connection.execute(text(sql), values)
+
+    async def scalar(self, sql: str, **values: Any) -> Any:
+        """The one value that the query finds."""
+        async with self.auth_engine.connect() as connection:
+            return await connection.scalar(text(sql), values)
 
 
 def credentials(tenant: CreatedTenant) -> dict[str, str]:
@@ -106,7 +115,14 @@ async def running(settings: GatewaySettings) -> AsyncIterator[Gateway]:
     directory = await Directory.load(engine)
     directory.on_change(keys.refresh)
     verifier = TokenVerifier(keys, directory, issuer=settings.issuer, audience=settings.issuer)
-    app = application(settings=settings, auth_engine=engine, keys=keys, directory=directory, verifier=verifier)
+    app = application(
+        settings=settings,
+        auth_engine=engine,
+        keys=keys,
+        directory=directory,
+        verifier=verifier,
+        throttle=Throttle(settings),
+    )
     polling = asyncio.create_task(directory.run())
     try:
         yield Gateway(settings, engine, keys, directory, verifier, app)
@@ -120,7 +136,8 @@ async def running(settings: GatewaySettings) -> AsyncIterator[Gateway]:
 @pytest.fixture(scope="session")
 async def settings(database: Database) -> GatewaySettings:
     """Settings of a gateway whose database has a signing key."""
-    made = database.settings()
+    many = "1000000/minute"  # from one address, what many would send
+    made = database.settings(token_limit=many, admin_limit=many, query_limit=many, failure_limit=many)
     engine = create_engine(database.auth_url, pool_size=1)
     await ensure_signing_key(engine, made)
     await engine.dispose()
@@ -131,3 +148,42 @@ async def settings(database: Database) -> GatewaySettings:
 async def gateway(settings: GatewaySettings) -> AsyncIterator[Gateway]:
     async with running(settings) as made:
         yield made
+
+
+@dataclass
+class Keyed:
+    """A database of the test's own with a first key: keys are the whole system's, not a tenant's."""
+
+    settings: GatewaySettings
+    engine: AsyncEngine
+    first: str
+
+    @property
+    def key(self) -> bytes:
+        return key_bytes(self.settings.key_encryption_key)
+
+    async def rotate(self, lead_seconds: float) -> str:
+        async with self.engine.begin() as connection:
+            return (await rotate(connection, self.key, lead_seconds)).kid
+
+    async def retire(self, kid: str) -> str | None:
+        async with self.engine.begin() as connection:
+            successor = await retire(connection, self.key, kid)
+        return None if successor is None else successor.kid
+
+    async def states(self) -> dict[str, str]:
+        async with self.engine.connect() as connection:
+            return {key.kid: key.state for key in await list_keys(connection, self.key)}
+
+    async def execute(self, sql: str) -> None:
+        async with self.engine.begin() as connection:
+            await connection.exec_driver_sql(sql)
+
+
+@pytest.fixture
+async def keyed(new_database: Callable[[], AbstractAsyncContextManager[Database]]) -> AsyncIterator[Keyed]:
+    async with new_database() as database:
+        settings = database.settings()
+        engine = create_engine(database.auth_url, pool_size=4)
+        yield Keyed(settings, engine, await ensure_signing_key(engine, settings))
+        await engine.dispose()

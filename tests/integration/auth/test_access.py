@@ -107,6 +107,14 @@ async def test_a_token_in_the_url_is_not_looked_at(gateway: Gateway) -> None:
     assert (await get(gateway, f"/read?access_token={token}")).status_code == 401
 
 
+async def test_a_token_in_a_form_is_not_looked_at(gateway: Gateway) -> None:
+    token = await gateway.token(await gateway.tenant())
+    async with gateway.client() as client:
+        answer = await client.request("GET", "/read", data={"access_token": token})
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="sluice"'
+
+
 async def test_a_tenant_made_elsewhere_can_use_its_token_at_once(gateway: Gateway) -> None:
     async with running(gateway.settings) as elsewhere:
         for _ in range(5):
@@ -123,7 +131,7 @@ async def test_a_revoked_client_is_refused_within_a_second_by_every_process(gate
             assert (await get(process, "/read", token)).status_code == 200
         await gateway.execute("update oauth_clients set revoked_at = now() where client_id = :id", id=tenant.client_id)
         for process in (gateway, other):
-            await within_a_second(lambda p=process: not p.directory.admits(tenant.tenant_id, tenant.client_id))  # type: ignore[misc]
+            await within_a_second(lambda p=process: p.directory.access(tenant.client_id) is None)  # type: ignore[misc]
             answer = await get(process, "/read", token)
             assert answer.status_code == 401
             assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
@@ -146,7 +154,7 @@ async def test_a_new_secret_replaces_the_old_one_at_once(gateway: Gateway) -> No
     tenant = await gateway.tenant()
     hashed = hash_secret(key_bytes(gateway.settings.secret_hash_key), tenant.client_id, "sls_new")
     await gateway.execute(
-        "update oauth_clients set secret_hash = :hashed where client_id = :id", hashed=hashed, id=tenant.client_id
+        "update client_secrets set secret_hash = :hashed where client_id = :id", hashed=hashed, id=tenant.client_id
     )
     async with gateway.client() as client:
         old = await client.post("/oauth/token", data=credentials(tenant))

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from app.database import create_engine
 from app.errors import UnauthorizedError
 from auth.credentials import key_bytes
-from auth.keys import KeyRing, SigningKeyError, _create, _public_jwk, ensure_signing_key
+from auth.keys import KeyRing, SigningKeyError, _public_jwk, create_key, ensure_signing_key
 from tests.integration.auth.conftest import running
 from tests.integration.conftest import random_key
 
@@ -50,7 +50,7 @@ async def rows(engine: AsyncEngine) -> list[Any]:
 
 async def add_key(engine: AsyncEngine, settings: GatewaySettings) -> str:
     async with engine.begin() as connection:
-        return await _create(connection, key_bytes(settings.key_encryption_key))
+        return await create_key(connection, key_bytes(settings.key_encryption_key), time.time())
 
 
 async def test_many_at_once_make_one_key(engine: AsyncEngine, empty: Database) -> None:
@@ -168,7 +168,7 @@ async def test_a_broken_key_keeps_a_running_process_from_nothing(engine: AsyncEn
     sound = await ensure_signing_key(engine, settings)
     async with running(settings) as gateway:
         async with engine.begin() as connection:
-            broken = await _create(connection, key_bytes(settings.key_encryption_key))
+            broken = await create_key(connection, key_bytes(settings.key_encryption_key), time.time())
             await connection.execute(
                 text("update signing_keys set nonce = decode(repeat('00', 12), 'hex') where kid = :kid"),
                 {"kid": broken},

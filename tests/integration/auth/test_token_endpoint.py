@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 import warnings
 from urllib.parse import urlencode
 
@@ -16,6 +17,7 @@ from sqlalchemy import text
 
 from app.database import create_engine
 from tests.integration.auth.conftest import Gateway, credentials
+from tests.integration.reads.proxy import Relay
 
 with warnings.catch_warnings():
     # Authlib is moving to httpx's successor, and says so to everyone who imports its client over httpx.
@@ -193,6 +195,26 @@ async def test_without_postgres_the_answer_is_503_in_the_shape_of_oauth(
     await nobody_listens.dispose()
     assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
     assert int(answer.headers["Retry-After"]) > 0
+
+
+async def test_a_postgres_that_accepts_and_never_answers_is_not_waited_for_long(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = await gateway.tenant()
+    relay = Relay(gateway.settings.postgres_auth_url.get_secret_value())
+    await relay.mend()
+    through_relay = create_engine(relay.url, pool_size=1)
+    monkeypatch.setattr(gateway.app.state.sluice, "auth_engine", through_relay)
+    monkeypatch.setattr("auth.endpoints.ANSWER_SECONDS", 0.3)
+    async with gateway.client() as client:
+        assert (await client.post("/oauth/token", data=credentials(tenant))).status_code == 200
+        relay.freeze()
+        began = time.monotonic()
+        answer = await client.post("/oauth/token", data=credentials(tenant))
+        assert time.monotonic() - began < 3
+    assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
+    await relay.cut()
+    await through_relay.dispose()
 
 
 async def test_secrets_are_stored_as_keyed_hashes_only(gateway: Gateway) -> None:

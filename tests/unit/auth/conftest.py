@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
@@ -16,9 +16,15 @@ from jwt.algorithms import ECAlgorithm
 
 from app.database import create_engine
 from app.settings import OperatorSettings
-from auth.keys import KeyRing, VerificationKey, _Keys
+from auth.keys import KeyRing, Keys, VerificationKey
+from auth.scopes import TENANT_SCOPES
 from auth.tokens import TokenVerifier
-from tenants.directory import Directory, _Snapshot
+from tenants.directory import ClientAccess, Directory, TenantRecord
+from tenants.plans import Allowance, TenantLimits
+from tenants.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ISSUER = "https://events.example.com"
 NOBODY_LISTENS = "postgresql://sluice_auth:secret@127.0.0.1:9/none"
@@ -58,10 +64,13 @@ class Issuer:
         headers = {"typ": "at+jwt", "kid": self.kid} | (header or {})
         return jwt.encode(self.claims(**changes), self.private_key, algorithm="ES256", headers=headers)
 
-    def know(self, *clients: str) -> None:
-        """Let the directory know exactly these clients of the tenant."""
-        known = frozenset((self.tenant_id, client) for client in clients)
-        self.directory._snapshot = _Snapshot(1, {}, known)
+    def know(self, *clients: str, scopes: Iterable[str] = TENANT_SCOPES) -> None:
+        """Let the directory know exactly these clients of the tenant, with these scopes."""
+        limits, allowance = TenantLimits(100, 100, 65536, 1), Allowance(None, None, "warn")
+        tenant = TenantRecord(self.tenant_id, "free", limits, allowance, 0)
+        access = ClientAccess(tenant, frozenset(scopes), (), None)
+        self.directory._snapshot = Snapshot(1, {self.tenant_id: tenant}, dict.fromkeys(clients, access))
+        self.directory._excused_until = float("inf")
 
 
 def verification_key(kid: str, private_key: ec.EllipticCurvePrivateKey, retired_at: float) -> VerificationKey:
@@ -80,7 +89,7 @@ def issuer() -> Issuer:
     engine = create_engine(NOBODY_LISTENS)
     keys, directory = KeyRing(engine, settings), Directory(engine)
     private_key = ec.generate_private_key(ec.SECP256R1())
-    keys._keys = _Keys({"key-1": verification_key("key-1", private_key, float("inf"))}, ())
+    keys._keys = Keys({"key-1": verification_key("key-1", private_key, float("inf"))}, ())
     made = Issuer(
         keys, directory, TokenVerifier(keys, directory, issuer=ISSUER, audience=ISSUER), private_key, uuid.uuid4()
     )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import re
+from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auth.credentials import SECRET_PREFIX, hash_secret, new_client_id, new_secret, secret_matches
+from auth import credentials
+from auth.credentials import SECRET_PREFIX, hash_secret, matching_hash, new_client_id, new_secret
 
 KEY = bytes(range(32))
 TEXT = st.text(max_size=40)
@@ -32,14 +36,14 @@ def test_client_ids_are_distinct_and_need_no_escaping() -> None:
 def test_a_secret_matches_its_own_hash(client_id: str, secret: str) -> None:
     hashed = hash_secret(KEY, client_id, secret)
     assert len(hashed) == 32
-    assert secret_matches(KEY, client_id, secret, hashed)
+    assert matching_hash(KEY, client_id, secret, [hashed]) == 0
 
 
 @given(one=st.tuples(TEXT, TEXT), other=st.tuples(TEXT, TEXT))
 def test_another_client_or_another_secret_never_matches_even_if_both_together_read_the_same(
     one: tuple[str, str], other: tuple[str, str]
 ) -> None:
-    assert secret_matches(KEY, *other, hash_secret(KEY, *one)) == (one == other)
+    assert matching_hash(KEY, *other, [hash_secret(KEY, *one)]) == (0 if one == other else None)
 
 
 def test_moving_a_character_from_the_id_to_the_secret_changes_the_hash() -> None:
@@ -47,4 +51,26 @@ def test_moving_a_character_from_the_id_to_the_secret_changes_the_hash() -> None
 
 
 def test_under_another_key_nothing_matches() -> None:
-    assert not secret_matches(bytes(32), "slc_a", "sls_b", hash_secret(KEY, "slc_a", "sls_b"))
+    assert matching_hash(bytes(32), "slc_a", "sls_b", [hash_secret(KEY, "slc_a", "sls_b")]) is None
+
+
+@pytest.mark.parametrize(("secret", "found"), [("new", 0), ("old", 1), ("other", None)])
+def test_one_hash_is_computed_and_compared_with_all_whichever_fits(
+    secret: str, found: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = [hash_secret(KEY, "slc_a", text) for text in ("new", "old")]
+    hashed: list[str] = []
+    compared: list[bytes] = []
+
+    def hashing(key: bytes, client_id: str, secret: str) -> bytes:
+        hashed.append(secret)
+        return hash_secret(key, client_id, secret)
+
+    def comparing(computed: bytes, expected: bytes) -> bool:
+        compared.append(expected)
+        return hmac.compare_digest(computed, expected)
+
+    monkeypatch.setattr(credentials, "hash_secret", hashing)
+    monkeypatch.setattr(credentials, "hmac", SimpleNamespace(new=hmac.new, compare_digest=comparing))
+    assert matching_hash(KEY, "slc_a", secret, stored) == found
+    assert (hashed, compared) == ([secret], stored)

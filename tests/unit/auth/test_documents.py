@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import pytest
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from fastapi import FastAPI
 
 from auth.dependencies import EventsReader, PlatformAdmin
 from auth.endpoints import router
-from auth.metadata import metadata
+from auth.metadata import INTROSPECTION_PATH, METADATA_PATH, PATHS, REVOCATION_PATH, metadata
 from auth.scopes import SCOPES
+
+AUTHENTICATION = {"client_id", "client_secret", "client_assertion_type", "client_assertion"}
+ERRORS = {"invalid_request", "unauthorized_client", "invalid_client", "temporarily_unavailable"}
 
 
 def document() -> dict[str, Any]:
@@ -34,8 +38,22 @@ def test_the_metadata_passes_authlibs_checks_of_rfc_8414() -> None:
     assert told["response_types_supported"] == []
     for name in ("issuer", "token_endpoint", "jwks_uri", "scopes_supported", "grant_types_supported"):
         getattr(told, f"validate_{name}")()
-    told.validate_token_endpoint_auth_methods_supported()
+    for endpoint in PATHS:
+        getattr(told, f"validate_{endpoint}_endpoint")()
+        getattr(told, f"validate_{endpoint}_endpoint_auth_methods_supported")()
+        getattr(told, f"validate_{endpoint}_endpoint_auth_signing_alg_values_supported")()
     told.validate_service_documentation()
+
+
+def test_the_metadata_names_each_route_that_a_client_authenticates_at_and_no_other() -> None:
+    told = metadata("https://events.example.com")
+    endpoints = {
+        url.removeprefix("https://events.example.com") for name, url in told.items() if "_endpoint" in name[-9:]
+    }
+    offered = {path for path, entry in document()["paths"].items() if "post" in entry}
+    assert endpoints == offered == set(PATHS.values())
+    read = {told["jwks_uri"].removeprefix("https://events.example.com"), METADATA_PATH}
+    assert read == {path for path in document()["paths"] if path.startswith("/.well-known/")}
 
 
 def test_urls_are_built_on_the_issuer_with_or_without_a_slash() -> None:
@@ -59,19 +77,25 @@ def test_the_token_endpoint_is_documented_with_its_form_and_every_error() -> Non
     entry = document()["paths"]["/oauth/token"]["post"]
     schema = entry["requestBody"]["content"]["application/x-www-form-urlencoded"]["schema"]
     assert schema["required"] == ["grant_type"]
-    assert schema["properties"].keys() == {"grant_type", "client_id", "client_secret", "scope"}
+    assert schema["properties"].keys() == {"grant_type", "scope", *AUTHENTICATION}
     assert entry["security"] == [{"ClientSecretBasic": []}, {}]
-    told = {
+    assert _errors_of(entry) == {*ERRORS, "unsupported_grant_type", "invalid_scope"}
+    assert "422" not in entry["responses"]
+
+
+@pytest.mark.parametrize("path", [REVOCATION_PATH, INTROSPECTION_PATH])
+def test_the_endpoints_of_a_token_are_documented_with_their_form_and_every_error(path: str) -> None:
+    entry = document()["paths"][path]["post"]
+    schema = entry["requestBody"]["content"]["application/x-www-form-urlencoded"]["schema"]
+    assert schema["required"] == ["token"]
+    assert schema["properties"].keys() == {"token", "token_type_hint", *AUTHENTICATION}
+    assert entry["security"] == [{"ClientSecretBasic": []}, {}]
+    assert _errors_of(entry) == ERRORS
+
+
+def _errors_of(entry: dict[str, Any]) -> set[str]:
+    return {
         example["value"]["error"]
         for answer in entry["responses"].values()
-        for example in answer["content"]["application/json"].get("examples", {}).values()
+        for example in answer["content"].get("application/json", {}).get("examples", {}).values()
     }
-    assert told == {
-        "invalid_request",
-        "unsupported_grant_type",
-        "invalid_scope",
-        "unauthorized_client",
-        "invalid_client",
-        "temporarily_unavailable",
-    }
-    assert "422" not in entry["responses"]

@@ -16,11 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jwt.algorithms import ECAlgorithm
 
 from app.errors import MalformedError, UnauthorizedError, UnavailableError
-from auth.keys import SigningKey, _Keys
+from auth.bearer import bearer_token
+from auth.keys import Keys, SigningKey
 from auth.principal import Principal
-from auth.tokens import CACHED_TOKENS, MAX_TOKEN_BYTES, UnknownClientError, bearer_token, issue_token
+from auth.tokens import CACHED_TOKENS, MAX_TOKEN_BYTES, UnknownClientError, issue_token
 from tests.unit.auth.conftest import Issuer, verification_key
 
 if TYPE_CHECKING:
@@ -32,9 +34,10 @@ def segment(value: Any) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def hmac_with(public_key: bytes, issuer: Issuer) -> str:
-    signing_input = f"{segment({'alg': 'HS256', 'typ': 'at+jwt', 'kid': issuer.kid})}.{segment(issuer.claims())}"
-    return f"{signing_input}.{segment(hmac.new(public_key, signing_input.encode(), hashlib.sha256).digest())}"
+def hmac_with(public_key: bytes, issuer: Issuer, algorithm: str = "HS256") -> str:
+    signing_input = f"{segment({'alg': algorithm, 'typ': 'at+jwt', 'kid': issuer.kid})}.{segment(issuer.claims())}"
+    digest = algorithm.replace("HS", "sha")
+    return f"{signing_input}.{segment(hmac.new(public_key, signing_input.encode(), digest).digest())}"
 
 
 def public_pem(issuer: Issuer) -> bytes:
@@ -52,9 +55,18 @@ def tampered(issuer: Issuer) -> str:
     return f"{header}.{segment(issuer.claims(scope='platform:admin'))}.{signature}"
 
 
-def signed_by_another(issuer: Issuer) -> str:
+def signed_by_another(issuer: Issuer, **header: Any) -> str:
     other = ec.generate_private_key(ec.SECP256R1())
-    return jwt.encode(issuer.claims(), other, algorithm="ES256", headers={"typ": "at+jwt", "kid": issuer.kid})
+    headers = {"typ": "at+jwt", "kid": issuer.kid} | header
+    return jwt.encode(issuer.claims(), other, algorithm="ES256", headers=headers)
+
+
+def bringing_its_key(issuer: Issuer) -> str:
+    other = ec.generate_private_key(ec.SECP256R1())
+    own = json.loads(ECAlgorithm.to_jwk(other.public_key())) | {"kid": issuer.kid}
+    return jwt.encode(
+        issuer.claims(), other, algorithm="ES256", headers={"typ": "at+jwt", "kid": issuer.kid, "jwk": own}
+    )
 
 
 REFUSED: dict[str, Callable[[Issuer], str]] = {
@@ -90,6 +102,14 @@ REFUSED: dict[str, Callable[[Issuer], str]] = {
     "a scope that is a list": lambda i: i.sign(scope=["events:write"]),
     "tampered claims": tampered,
     "signed by another key": signed_by_another,
+    "signed by another key, which it brings along": bringing_its_key,
+    "signed by another key, which it says where to find": lambda i: signed_by_another(
+        i, jku="http://127.0.0.1:9/keys", x5u="http://127.0.0.1:9/certificate"
+    ),
+    "HS512 with the public key as PEM": lambda i: hmac_with(public_pem(i), i, "HS512"),
+    "another curve's algorithm": lambda i: jwt.encode(
+        i.claims(), ec.generate_private_key(ec.SECP384R1()), algorithm="ES384", headers={"typ": "at+jwt", "kid": i.kid}
+    ),
     "a cut signature": lambda i: i.sign()[:-4],
     "no signature": lambda i: i.sign().rsplit(".", 1)[0] + ".",
     "two segments": lambda i: i.sign().rsplit(".", 1)[0],
@@ -118,12 +138,12 @@ def test_a_token_that_does_not_hold_is_refused_with_invalid_token(
 
 def test_a_right_token_says_who_is_calling(issuer: Issuer) -> None:
     token = issuer.sign()
+    claims = jwt.decode(token, options={"verify_signature": False})
+    access = issuer.directory.access(issuer.client_id)
+    assert access is not None
+    scopes = frozenset({"events:write", "events:read"})
     expected = Principal(
-        issuer.tenant_id,
-        issuer.client_id,
-        frozenset({"events:write", "events:read"}),
-        "token-1",
-        jwt.decode(token, options={"verify_signature": False})["exp"],
+        issuer.tenant_id, issuer.client_id, scopes, "token-1", claims["iat"], claims["exp"], scopes, access
     )
     assert issuer.verifier.verify(token) == issuer.verifier.verify(token.encode()) == expected
 
@@ -131,6 +151,17 @@ def test_a_right_token_says_who_is_calling(issuer: Issuer) -> None:
 @pytest.mark.parametrize("typ", ["AT+JWT", "application/at+jwt"])
 def test_the_type_of_a_token_is_a_media_type_so_its_long_form_and_case_do_not_matter(issuer: Issuer, typ: str) -> None:
     assert issuer.verifier.verify(issuer.sign(header={"typ": typ})).token_id == "token-1"
+
+
+def test_headers_that_name_a_key_elsewhere_are_not_looked_at(issuer: Issuer) -> None:
+    foreign = json.loads(ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()).public_key()))
+    header = {
+        "jwk": foreign,
+        "jku": "http://127.0.0.1:9/keys",
+        "x5u": "http://127.0.0.1:9/certificate",
+        "x5c": ["AAAA"],
+    }
+    assert issuer.verifier.verify(issuer.sign(header=header)).token_id == "token-1"
 
 
 def test_an_audience_may_be_one_of_several(issuer: Issuer) -> None:
@@ -183,7 +214,7 @@ def test_a_cached_token_is_refused_once_its_client_is_not_active(issuer: Issuer)
 def test_a_cached_token_is_refused_once_its_key_is_gone(issuer: Issuer) -> None:
     token = issuer.sign()
     issuer.verifier.verify(token)
-    issuer.keys._keys = _Keys({}, ())
+    issuer.keys._keys = Keys({}, ())
     issuer.keys.generation += 1
     with pytest.raises(UnauthorizedError, match="unknown key"):
         issuer.verifier.verify(token)
@@ -191,7 +222,7 @@ def test_a_cached_token_is_refused_once_its_key_is_gone(issuer: Issuer) -> None:
 
 def test_a_cached_token_is_refused_once_its_key_is_retired(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     retired = verification_key(issuer.kid, issuer.private_key, time.time() + 20)
-    issuer.keys._keys = _Keys({issuer.kid: retired}, ())
+    issuer.keys._keys = Keys({issuer.kid: retired}, ())
     token = issuer.sign()
     issuer.verifier.verify(token)
     later = time.time() + 21
