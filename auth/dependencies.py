@@ -11,12 +11,14 @@ from fastapi import Depends, Request, Security
 from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlows
 from fastapi.security import OAuth2, SecurityScopes
 
-from app.errors import ForbiddenError, MalformedError
-from app.state import state_of
+from app.addresses import client_address, is_within
+from app.errors import ForbiddenError, UnauthorizedError
+from app.state import State, state_of
+from app.throttling.throttle import Limit
+from auth.bearer import BEARER, authorization_of
+from auth.metadata import TOKEN_PATH
 from auth.principal import Principal
 from auth.scopes import EVENTS_READ, EVENTS_WRITE, PLATFORM_ADMIN, SCOPES, TENANT_ADMIN
-from auth.server import TOKEN_PATH
-from auth.tokens import BEARER
 from tenants.platform import PLATFORM_TENANT_ID
 
 SCHEME = OAuth2(
@@ -26,17 +28,39 @@ SCHEME = OAuth2(
     auto_error=False,  # the challenge of RFC 6750 is ours to write
 )
 
+LIMITS = {EVENTS_READ: Limit.QUERY, TENANT_ADMIN: Limit.ADMIN, PLATFORM_ADMIN: Limit.ADMIN}
+"""By the scope that a route takes. Sending events has limits of its own (`tenants.limits.buckets`)."""
+
 
 async def _principal(
     request: Request, needed: SecurityScopes, _declared: Annotated[str | None, Depends(SCHEME)]
 ) -> Principal:
-    sent = request.headers.getlist("authorization")
-    if len(sent) > 1:
-        challenge = f'{BEARER}, error="invalid_request"'
-        raise MalformedError("More than one Authorization header.", headers={"WWW-Authenticate": challenge})
-    principal = await state_of(request).verifier.authenticate(sent[0] if sent else None)
+    throttle = state_of(request).throttle
+    try:
+        principal = await authenticated(state_of(request), request.scope)
+    except UnauthorizedError as error:
+        throttle.token_refused(request.scope, error)
+        raise
+    # Before the scopes are looked at: a refusal counts too.
+    for scope in needed.scopes:
+        if scope in LIMITS:
+            throttle.admit(request.scope, LIMITS[scope], principal.client_id)
     for scope in needed.scopes:
         check_scope(principal, scope)
+    return principal
+
+
+async def authenticated(state: State, scope: Any) -> Principal:
+    """Who sends the request of this ASGI scope. A client that is narrowed to networks may only call from those.
+
+    Raises:
+        UnauthorizedError, MalformedError, UnavailableError: as `TokenVerifier.authenticate`.
+        ForbiddenError: the request comes from another address.
+    """
+    principal = await state.verifier.authenticate(authorization_of(scope["headers"]))
+    networks = principal.access.networks
+    if networks and not is_within(client_address(scope, state.settings.trusted_networks), networks):
+        raise ForbiddenError("This client may not call from this address.")
     return principal
 
 

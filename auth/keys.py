@@ -2,7 +2,7 @@
 
 The private half is stored under AES-256-GCM with the key-encryption key from the settings, and bound to its kid. A
 row whose halves don't fit under that key is not believed: writing to the table is not enough to make a key.
-Refuses to own tokens (`auth.tokens`) and the decision when to rotate.
+Refuses to own tokens (`auth.tokens`) and which key follows which (`auth.rotation`).
 
 ES256, because it is what most JWT libraries verify (RFC 7518 section 3.1 recommends it), which EdDSA can't say yet;
 through PyJWT the two verify equally fast (0.21 and 0.23 ms here), and verified tokens are remembered anyway.
@@ -61,7 +61,8 @@ _SELECT = text("""
 
 _INSERT = text("""
     insert into signing_keys (kid, algorithm, public_jwk, private_key, nonce, key_encryption_key_id, signs_from)
-    values (:kid, :algorithm, cast(:public_jwk as jsonb), :private_key, :nonce, :key_encryption_key_id, now())
+    values (:kid, :algorithm, cast(:public_jwk as jsonb), :private_key, :nonce, :key_encryption_key_id,
+            to_timestamp(:signs_from))
 """)
 
 
@@ -71,11 +72,12 @@ class SigningKeyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """The private half. `signs_from` in seconds since 1970."""
+    """The private half. Moments in seconds since 1970; `retired_at` as its public half's."""
 
     kid: str
     private_key: ec.EllipticCurvePrivateKey = field(repr=False)
     signs_from: float
+    retired_at: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,19 @@ class VerificationKey:
 
 
 @dataclass(frozen=True, slots=True)
-class _Keys:
+class Keys:
+    """The keys of one moment, by kid and in the order of `signs_from`."""
+
     verification: Mapping[str, VerificationKey]
     signing: tuple[SigningKey, ...]
+
+    def signer(self, now: float) -> SigningKey | None:
+        """The key to sign with: of those whose time has come the one that is believed longest, then the newest.
+
+        So no token outlives its key, whatever was rotated or retired in whichever order.
+        """
+        ready = [key for key in self.signing if key.signs_from <= now < key.retired_at]
+        return max(ready, key=lambda key: (key.retired_at, key.signs_from), default=None)
 
 
 class KeyRing:
@@ -104,7 +116,7 @@ class KeyRing:
         self._engine = engine
         self._key_encryption_key = key_bytes(settings.key_encryption_key)
         self._rows: list[tuple[Any, ...]] = []
-        self._keys = _Keys({}, ())
+        self._keys = Keys({}, ())
         self.generation = 0
 
     @classmethod
@@ -134,14 +146,14 @@ class KeyRing:
         return self._keys.verification.get(kid)
 
     def signing_key(self, now: float) -> SigningKey:
-        """The newest key whose time to sign has come; `now` in seconds since 1970.
+        """The key to sign with (`Keys.signer`); `now` in seconds since 1970.
 
         Raises:
             SigningKeyError: there is none.
         """
-        for key in reversed(self._keys.signing):
-            if key.signs_from <= now:
-                return key
+        key = self._keys.signer(now)
+        if key is not None:
+            return key
         raise SigningKeyError("There is no signing key under SLUICE_KEY_ENCRYPTION_KEY; `sluice up` makes one.")
 
     def jwks(self, now: float) -> dict[str, Any]:
@@ -156,14 +168,27 @@ async def ensure_signing_key(engine: AsyncEngine, settings: OperatorSettings) ->
     """
     key_encryption_key = key_bytes(settings.key_encryption_key)
     async with engine.begin() as connection:
-        # Two callers at once: the second waits here and then finds the first one's key. Readers don't wait.
-        await connection.execute(text("lock table signing_keys in share row exclusive mode"))
-        keys = _believed((await connection.execute(_SELECT)).all(), key_encryption_key)
-        usable = [key.kid for key in keys.signing if key.signs_from <= time.time()]
-        return usable[-1] if usable else await _create(connection, key_encryption_key)
+        now = await lock_keys(connection)
+        signer = (await believed_keys(connection, key_encryption_key)).signer(now)
+        return signer.kid if signer else await create_key(connection, key_encryption_key, now)
 
 
-async def _create(connection: AsyncConnection, key_encryption_key: bytes) -> str:
+async def lock_keys(connection: AsyncConnection) -> float:
+    """Let no other transaction change the keys before this one ends; returns PostgreSQL's time then.
+
+    Two callers at once: the second waits here and then finds what the first one left. Readers don't wait.
+    """
+    await connection.execute(text("lock table signing_keys in share row exclusive mode"))
+    return float((await connection.execute(text("select extract(epoch from clock_timestamp())::float8"))).scalar_one())
+
+
+async def believed_keys(connection: AsyncConnection, key_encryption_key: bytes) -> Keys:
+    """The keys of all rows that hold together and are not retired; others are logged as errors."""
+    return _believed((await connection.execute(_SELECT)).all(), key_encryption_key)
+
+
+async def create_key(connection: AsyncConnection, key_encryption_key: bytes, signs_from: float) -> str:
+    """A new key's kid. It is published at once and signs from then on, in seconds since 1970. The caller commits."""
     private_key = ec.generate_private_key(ec.SECP256R1())
     kid = secrets.token_hex(8)
     nonce = os.urandom(NONCE_BYTES)
@@ -177,6 +202,7 @@ async def _create(connection: AsyncConnection, key_encryption_key: bytes) -> str
             "private_key": AESGCM(key_encryption_key).encrypt(nonce, encoded, kid.encode()),
             "nonce": nonce,
             "key_encryption_key_id": key_encryption_key_id(key_encryption_key),
+            "signs_from": signs_from,
         },
     )
     return kid
@@ -192,8 +218,7 @@ def _public_jwk(kid: str, private_key: ec.EllipticCurvePrivateKey) -> dict[str, 
     return numbers | {"kid": kid, "use": "sig", "alg": ALGORITHM}
 
 
-def _believed(rows: Iterable[Row[Any]], key_encryption_key: bytes) -> _Keys:
-    """The keys of all rows that hold together, in the rows' order; others are logged as errors."""
+def _believed(rows: Iterable[Row[Any]], key_encryption_key: bytes) -> Keys:
     verification, signing = {}, []
     for row in rows:
         try:
@@ -204,8 +229,8 @@ def _believed(rows: Iterable[Row[Any]], key_encryption_key: bytes) -> _Keys:
         jwk = _public_jwk(row.kid, private_key)
         retired_at = math.inf if row.retired_at is None else row.retired_at
         verification[row.kid] = VerificationKey(row.kid, jwt.PyJWK(jwk, ALGORITHM), jwk, retired_at)
-        signing.append(SigningKey(row.kid, private_key, row.signs_from))
-    return _Keys(verification, tuple(signing))
+        signing.append(SigningKey(row.kid, private_key, row.signs_from, retired_at))
+    return Keys(verification, tuple(signing))
 
 
 def _private_key(row: Row[Any], key_encryption_key: bytes) -> ec.EllipticCurvePrivateKey:

@@ -10,6 +10,7 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -17,14 +18,15 @@ import jwt
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.errors import MalformedError, UnauthorizedError, UnavailableError
+from app.errors import UnavailableError
+from auth.bearer import TokenRefusedError, bearer_token
 from auth.keys import ALGORITHM, ALLOWED_ALGORITHMS, KeyRing, SigningKey
 from auth.principal import Principal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tenants.directory import Directory
+    from tenants.directory import ClientAccess, Directory
 
 MAX_TOKEN_BYTES = 4096
 """Ours have about 600; anything far beyond is refused before it is looked at."""
@@ -37,9 +39,6 @@ CLOCK_SKEW_SECONDS = 5
 TOKEN_TYPES = frozenset({"at+jwt", "application/at+jwt"})
 REQUIRED_CLAIMS = ["iss", "sub", "client_id", "tenant_id", "aud", "exp", "iat", "jti", "scope"]
 
-BEARER = 'Bearer realm="sluice"'
-"""The challenge of RFC 6750 section 3, without an error code: what is answered when no token was sent."""
-
 
 class _Claims(msgspec.Struct, frozen=True):
     sub: str
@@ -51,10 +50,29 @@ class _Claims(msgspec.Struct, frozen=True):
     scope: str
 
 
-class UnknownClientError(UnauthorizedError):
+UNKNOWN_KEY_SECONDS = 0.05
+"""A token that names a key that is not known makes a process look for it. At most this often: anyone can name one."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """A genuine token: what it claims, until when in seconds since 1970, and whom it spoke for when last looked at."""
+
+    claims: _Claims
+    until: float
+    principal: Principal | None = None
+
+
+class UnknownKeyError(TokenRefusedError):
+    """The key that the token names is not known, or its time is over. What the token says may be anyone's words."""
+
+
+class UnknownClientError(TokenRefusedError):
     """The token is genuine, but its client or tenant is not known, or no longer active."""
 
-    issued_at: int = 0
+    def __init__(self, issued_at: int) -> None:
+        super().__init__("The client or its tenant is not active")
+        self.issued_at = issued_at
 
 
 class TokenVerifier:
@@ -66,23 +84,31 @@ class TokenVerifier:
         self._issuer = issuer
         self._audience = audience
         self._generation = keys.generation
-        self._held: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
+        self._held: OrderedDict[bytes, _Held] = OrderedDict()
 
     async def authenticate(self, authorization: str | bytes | None) -> Principal:
         """Who sent this `Authorization` header; None: it was not sent.
 
-        As `verify`, and also right for a client made a moment ago by another process: a token that is newer than
-        this process's last look at PostgreSQL makes it look once more before it refuses.
+        As `verify`, and also right in a process that was frozen, which looks at PostgreSQL once more before it
+        answers, and for a client or key made, or a client widened, a moment ago by another process: what is newer
+        than this process's last look makes it look once more before it refuses.
 
         Raises:
-            UnauthorizedError, MalformedError: as `verify` and `bearer_token`.
+            TokenRefusedError, UnauthorizedError, MalformedError: as `verify` and `bearer_token`.
             UnavailableError: PostgreSQL did not answer that look.
         """
         token = bearer_token(authorization)
+        if self._directory.is_stale():
+            await self._directory.catch_up()
         try:
+            principal = self.verify(token)
+            if principal.scopes is principal.claimed or self._is_old_news(principal.issued_at):
+                return principal
+        except UnknownKeyError:
+            await self._directory.catch_up(at_most_every=UNKNOWN_KEY_SECONDS)
             return self.verify(token)
         except UnknownClientError as error:
-            if error.issued_at < self._directory.last_refreshed_at - CLOCK_SKEW_SECONDS:
+            if self._is_old_news(error.issued_at):
                 raise
         try:
             await self._directory.refresh()
@@ -91,47 +117,50 @@ class TokenVerifier:
             raise UnavailableError(detail, headers={"Retry-After": "1"}) from None
         return self.verify(token)
 
+    def _is_old_news(self, issued_at: int) -> bool:
+        """Whether the directory has been read since a token of this age was issued."""
+        return issued_at < self._directory.last_refreshed_at - CLOCK_SKEW_SECONDS
+
     def verify(self, token: bytes | str) -> Principal:
         """Who the token speaks for. No database call; some microseconds for a token that held before.
 
         Raises:
-            UnauthorizedError: 401 with `error="invalid_token"` (RFC 6750 section 3.1).
+            TokenRefusedError: 401 with `error="invalid_token"` (RFC 6750 section 3.1).
         """
         raw = token.encode("utf-8", "replace") if isinstance(token, str) else token
         if len(raw) > MAX_TOKEN_BYTES:
-            raise refused("The token is too long")
+            raise TokenRefusedError("The token is too long")
         if self._generation != self._keys.generation:
             self._held.clear()
             self._generation = self._keys.generation
         digest = hashlib.sha256(raw).digest()
         held = self._held.get(digest)
-        if held is not None:
-            principal, holds_until = held
-            if time.time() < holds_until:
-                self._held.move_to_end(digest)
-                if not self._directory.admits(principal.tenant_id, principal.client_id):
-                    raise _unknown_client(issued_at=0)  # it was known: looking again would not change that
-                return principal
-            del self._held[digest]
-        principal, holds_until, issued_at = self._verify_anew(raw)
-        if not self._directory.admits(principal.tenant_id, principal.client_id):
-            raise _unknown_client(issued_at)
-        self._held[digest] = (principal, holds_until)
-        if len(self._held) > CACHED_TOKENS:
-            self._held.popitem(last=False)
+        if held is not None and time.time() < held.until:
+            self._held.move_to_end(digest)
+        else:
+            self._held.pop(digest, None)
+            held = self._held[digest] = self._verify_anew(raw)
+            if len(self._held) > CACHED_TOKENS:
+                self._held.popitem(last=False)
+        principal = held.principal
+        access = self._directory.access(held.claims.client_id)
+        if principal is None or access is not principal.access:
+            principal = held.principal = _worth_today(held.claims, access)
+        if self._directory.is_revoked(principal.token_id):
+            raise TokenRefusedError("The token was revoked")
         return principal
 
-    def _verify_anew(self, raw: bytes) -> tuple[Principal, float, int]:
+    def _verify_anew(self, raw: bytes) -> _Held:
         now = time.time()
         try:
             header = jwt.get_unverified_header(raw)
         except jwt.InvalidTokenError:
-            raise refused("The token is not a JWT") from None
+            raise TokenRefusedError("The token is not a JWT") from None
         if str(header.get("typ")).lower() not in TOKEN_TYPES:
-            raise refused("The token is not an access token")
+            raise TokenRefusedError("The token is not an access token")
         key = self._keys.verification_key(header.get("kid", ""))
         if key is None or key.retired_at <= now:
-            raise refused("The token is signed with an unknown key")
+            raise UnknownKeyError("The token is signed with an unknown key")
         try:
             payload = jwt.decode(
                 raw,
@@ -144,17 +173,31 @@ class TokenVerifier:
             )
             claims = msgspec.convert(payload, _Claims)
         except jwt.InvalidTokenError as error:
-            raise refused(_REASONS.get(type(error), "The token does not hold")) from None
+            raise TokenRefusedError(_REASONS.get(type(error), "The token does not hold")) from None
         except msgspec.ValidationError:
-            raise refused("A claim of the token has the wrong type") from None
+            raise TokenRefusedError("A claim of the token has the wrong type") from None
         if claims.exp <= now:
-            raise refused(_REASONS[jwt.ExpiredSignatureError])
+            raise TokenRefusedError(_REASONS[jwt.ExpiredSignatureError])
         if claims.sub != claims.client_id:
-            raise refused("The token is not a client's own")
-        principal = Principal(
-            claims.tenant_id, claims.client_id, frozenset(claims.scope.split()), claims.jti, claims.exp
-        )
-        return principal, min(claims.exp, key.retired_at), claims.iat
+            raise TokenRefusedError("The token is not a client's own")
+        return _Held(claims, min(claims.exp, key.retired_at))
+
+
+def _worth_today(claims: _Claims, access: ClientAccess | None) -> Principal:
+    """Who a genuine token speaks for: with no more scopes than it claims, and no more than its client has now."""
+    if access is None or access.tenant.tenant_id != claims.tenant_id:
+        raise UnknownClientError(claims.iat)
+    claimed = frozenset(claims.scope.split())
+    return Principal(
+        tenant_id=claims.tenant_id,
+        client_id=claims.client_id,
+        scopes=claimed if claimed <= access.scopes else claimed & access.scopes,
+        token_id=claims.jti,
+        issued_at=claims.iat,
+        expires_at=claims.exp,
+        claimed=claimed,
+        access=access,
+    )
 
 
 _REASONS: dict[type[Exception], str] = {
@@ -166,24 +209,6 @@ _REASONS: dict[type[Exception], str] = {
     jwt.InvalidAudienceError: "The token is for another audience",
     jwt.MissingRequiredClaimError: "The token lacks a claim",
 }
-
-
-def bearer_token(authorization: str | bytes | None) -> bytes:
-    """The token in an `Authorization: Bearer …` header (RFC 6750 section 2.1, the only place it is looked for).
-
-    Raises:
-        UnauthorizedError: there is none; the challenge then has no error code (section 3.1).
-        MalformedError: the scheme is Bearer, but what follows can't be a token.
-    """
-    value = authorization.encode("latin-1", "replace") if isinstance(authorization, str) else authorization or b""
-    scheme, _, token = value.partition(b" ")
-    if scheme.lower() != b"bearer":
-        raise UnauthorizedError("Send an access token: Authorization: Bearer …", headers=_challenge(BEARER))
-    token = token.strip(b" ")
-    if not token or b" " in token:
-        detail = "After Bearer comes one token and nothing else"
-        raise MalformedError(f"{detail}.", headers=_challenge(_error_challenge("invalid_request", detail)))
-    return token
 
 
 def issue_token(
@@ -213,24 +238,3 @@ def issue_token(
         "scope": " ".join(scopes),
     }
     return jwt.encode(claims, key.private_key, algorithm=ALGORITHM, headers={"typ": "at+jwt", "kid": key.kid})
-
-
-def refused(description: str) -> UnauthorizedError:
-    """401 for a token that does not hold. `description` without quotes or backslashes (RFC 6750 section 3)."""
-    headers = _challenge(_error_challenge("invalid_token", description))
-    return UnauthorizedError(f"{description}.", headers=headers)
-
-
-def _unknown_client(issued_at: int) -> UnknownClientError:
-    description = "The client or its tenant is not active"
-    error = UnknownClientError(f"{description}.", headers=_challenge(_error_challenge("invalid_token", description)))
-    error.issued_at = issued_at
-    return error
-
-
-def _error_challenge(code: str, description: str) -> str:
-    return f'{BEARER}, error="{code}", error_description="{description}"'
-
-
-def _challenge(value: str) -> dict[str, str]:
-    return {"WWW-Authenticate": value}

@@ -1,55 +1,54 @@
-"""What each process knows of tenants and clients without asking: who is active, and what a tenant may send.
+"""What each process knows of tenants and clients without asking: who is active, what they may do, what was revoked.
 
 PostgreSQL is the truth. Each change there raises `control_version` in its own transaction; `run` looks at that one
-row every 250 ms and reads everything again when it moved. While PostgreSQL does not answer, the last known set
-holds. Refuses to own enforcement. Reading all of it is meant for some ten thousand tenants.
+row every 250 ms and reads what moved. While PostgreSQL does not answer, the last known set holds. Refuses to own
+enforcement. Reading all of it is meant for some ten thousand tenants; revoked tokens are read as they come.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import structlog
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
-from tenants.plans import EFFECTIVE_LIMITS, TenantLimits
+from tenants.plans import TenantLimits
+from tenants.snapshot import NOTHING, ClientAccess, TenantRecord, read_revocations, read_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Callable, Coroutine
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-__all__ = ["Directory", "TenantLimits"]
+    Listener = Callable[[], Coroutine[Any, Any, None]]
+
+__all__ = ["ClientAccess", "Directory", "TenantLimits", "TenantRecord"]
 
 POLL_SECONDS = 0.25
-PIECE = 500
-LOOK_TIMEOUT_SECONDS = 5.0
+STALE_SECONDS = 1.0
+"""Who would answer on the strength of an older look looks again first: the process was frozen, or is overloaded."""
+
+ANSWER_TIMEOUT_SECONDS = 1.0
 """A server that is frozen rather than gone does not refuse; after this the look has failed."""
+
+WAIT_SECONDS = ANSWER_TIMEOUT_SECONDS + 0.25
+"""How long a request waits for a look: long enough to hear that it failed."""
+
+OUTAGE_SECONDS = POLL_SECONDS + ANSWER_TIMEOUT_SECONDS + 0.25
+"""How long a failed look excuses from another: until the next has failed too, so that in an outage nobody waits."""
+
+READ_TIMEOUT_SECONDS = 10.0
+
+T = TypeVar("T")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-_VERSION = text("select version from control_version")
-_TENANTS = text(f"""
-    select t.tenant_id, {EFFECTIVE_LIMITS} from tenants t join plans p using (plan_id) where t.status = 'active'
-""")  # noqa: S608  a constant of this project
-_CLIENTS = text("""
-    select c.tenant_id, c.client_id from oauth_clients c join tenants t using (tenant_id)
-    where c.revoked_at is null and t.status = 'active'
-""")
-
-
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
-    """One moment of the database, never changed: readers in the middle of a request see all of it or none."""
-
-    version: int
-    limits: Mapping[UUID, TenantLimits]
-    clients: AbstractSet[tuple[UUID, str]]
+_VERSION = text("select version, revocations from control_version")
 
 
 class Directory:
@@ -57,9 +56,12 @@ class Directory:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._snapshot = _Snapshot(-1, {}, frozenset())
-        self._told: dict[Callable[[], Awaitable[None]], int] = {}
-        self._looking = asyncio.Lock()
+        self._snapshot = NOTHING
+        self._revoked: dict[str, float] = {}
+        self._revocations = -1
+        self._told: dict[Listener, int] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._excused_until = -float("inf")
         self.last_refreshed = -float("inf")
         """When the latest answered look began, by `time.monotonic`: all that was committed before it is known."""
         self.last_refreshed_at = 0.0
@@ -72,70 +74,143 @@ class Directory:
         await directory.refresh()
         return directory
 
+    def tenant(self, tenant_id: UUID) -> TenantRecord | None:
+        """None if the tenant is unknown, suspended or being deleted."""
+        return self._snapshot.tenants.get(tenant_id)
+
     def limits(self, tenant_id: UUID) -> TenantLimits | None:
-        """What the tenant may send; None if it is unknown or suspended."""
-        return self._snapshot.limits.get(tenant_id)
+        """What the tenant may send; None as for `tenant`."""
+        found = self._snapshot.tenants.get(tenant_id)
+        return None if found is None else found.limits
 
-    def admits(self, tenant_id: UUID, client_id: str) -> bool:
-        """Whether the client exists, is not revoked, and its tenant is active."""
-        return (tenant_id, client_id) in self._snapshot.clients
+    def access(self, client_id: str) -> ClientAccess | None:
+        """What the client may do; None if it is unknown or revoked, or its tenant not active."""
+        return self._snapshot.clients.get(client_id)
 
-    def on_change(self, listener: Callable[[], Awaitable[None]]) -> None:
+    def is_revoked(self, token_id: str) -> bool:
+        """Whether the token with this `jti` was revoked before it expires."""
+        return token_id in self._revoked
+
+    def is_stale(self) -> bool:
+        """Whether what is known is older than `STALE_SECONDS`, and no look just failed: another may help."""
+        now = time.monotonic()
+        return now - self.last_refreshed > STALE_SECONDS and now > self._excused_until
+
+    async def catch_up(self, *, at_most_every: float = 0.0) -> None:
+        """Look now, but wait for little more than a second; if PostgreSQL does not answer, what is known holds.
+
+        With `at_most_every`, in seconds, the look begins no sooner after the last one, and all who came share it.
+        """
+        if time.monotonic() < self._excused_until:
+            return
+        with contextlib.suppress(OSError, TimeoutError, SQLAlchemyError):
+            async with asyncio.timeout(WAIT_SECONDS):
+                await asyncio.sleep(self.last_refreshed + at_most_every - time.monotonic())
+                await self.refresh()
+
+    def on_change(self, listener: Listener) -> None:
         """Call `listener` after each change of `control_version`. Raising fails the look, and the next calls again."""
         self._told[listener] = -1
 
     async def refresh(self) -> None:
-        """Look at PostgreSQL now. Callers that wait for a look that began after they asked share it.
+        """Look at PostgreSQL now. All who ask before a look begins share it; who gives up waiting does not end it.
 
         Raises:
             OSError, TimeoutError, SQLAlchemyError: PostgreSQL does not answer; what was known still holds.
         """
         asked = time.monotonic()
-        async with self._looking:
-            if self.last_refreshed >= asked:
-                return
-            began, began_at = time.monotonic(), time.time()
-            async with asyncio.timeout(LOOK_TIMEOUT_SECONDS):
-                await self._look()
-            self.last_refreshed, self.last_refreshed_at = began, began_at
+        while self.last_refreshed < asked:
+            if self._looking is None:
+                self._looking = asyncio.create_task(self._look())
+                self._looking.add_done_callback(_heard)
+            await asyncio.shield(self._looking)
 
     async def run(self) -> None:
         """Look every 250 ms until cancelled. An outage is logged once when it begins and once when it ends."""
         failing = False
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            try:
-                await self.refresh()
-            except Exception as error:  # noqa: BLE001  whatever it is: who stops looking never learns of a revocation
-                if not failing:
-                    log.warning(
-                        "tenants are as last known: PostgreSQL does not answer", error=str(error) or repr(error)
-                    )
-                failing = True
-            else:
-                if failing:
-                    log.info("tenants are current again")
-                failing = False
+        try:
+            while True:
+                await asyncio.sleep(POLL_SECONDS)
+                try:
+                    await self.refresh()
+                except Exception as error:  # noqa: BLE001  whatever it is: who stops looking never learns of a revocation
+                    if not failing:
+                        log.warning(
+                            "tenants are as last known: PostgreSQL does not answer", error=str(error) or repr(error)
+                        )
+                    failing = True
+                else:
+                    if failing:
+                        log.info("tenants are current again")
+                    failing = False
+        finally:
+            if self._looking is not None:  # it holds a connection of an engine that is about to be closed
+                await asyncio.wait({self._looking})
 
     async def _look(self) -> None:
+        began, began_at = time.monotonic(), time.time()
+        try:
+            version, revocations = await _in_time(self._versions(), ANSWER_TIMEOUT_SECONDS)
+            if (version, revocations) != (self._snapshot.version, self._revocations):
+                await _in_time(self._read(), READ_TIMEOUT_SECONDS)
+            version = self._snapshot.version
+            for listener, told in self._told.items():
+                if told != version:
+                    await _in_time(listener(), READ_TIMEOUT_SECONDS)
+                    self._told[listener] = version
+        except Exception:
+            self._excused_until = time.monotonic() + OUTAGE_SECONDS
+            raise
+        finally:
+            self._looking = None
+        self.last_refreshed, self.last_refreshed_at = began, began_at
+
+    async def _versions(self) -> tuple[int, int]:
         async with self._engine.connect() as connection:
-            # One snapshot for all statements, so that tenants and clients belong to the version they are filed under.
+            row = (await connection.execute(_VERSION)).one()
+        return row.version, row.revocations
+
+    async def _read(self) -> None:
+        async with self._engine.connect() as connection:
+            # One snapshot for all statements, so that all that is read belongs to the version it is filed under.
             await connection.execution_options(isolation_level="REPEATABLE READ")
-            version = await connection.scalar(_VERSION)
+            version, revocations = (await connection.execute(_VERSION)).one()
+            if revocations != self._revocations:
+                await self._read_revocations(connection, revocations)
             if version != self._snapshot.version:
-                self._snapshot = await _read(connection, version)
-        for listener, told in self._told.items():
-            if told != version:
-                await listener()
-                self._told[listener] = version
+                self._snapshot = await read_snapshot(connection, version)
+
+    async def _read_revocations(self, connection: AsyncConnection, version: int) -> None:
+        # A lower number than the last is another database's, for instance a restored one: read all of it.
+        known = self._revocations if self._revocations < version else -1
+        now = time.time()
+        kept = {jti: expires_at for jti, expires_at in self._revoked.items() if expires_at > now}
+        self._revoked = kept | await read_revocations(connection, known)
+        self._revocations = version
 
 
-async def _read(connection: AsyncConnection, version: int) -> _Snapshot:
-    # In pieces: requests go on between them, however many tenants there are.
-    limits: dict[UUID, TenantLimits] = {}
-    async for rows in (await connection.stream(_TENANTS)).partitions(PIECE):
-        limits.update((row[0], TenantLimits(*row[1:])) for row in rows)
-    clients: set[tuple[UUID, str]] = set()
-    async for rows in (await connection.stream(_CLIENTS)).partitions(PIECE):
-        clients.update((row[0], row[1]) for row in rows)
-    return _Snapshot(version, limits, clients)
+def _heard(look: asyncio.Task[None]) -> None:
+    """Takes note of how a look ended for which nobody waits any more; asyncio would report it as forgotten."""
+    if not look.cancelled():
+        look.exception()
+
+
+async def _in_time(work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """What `work` returns, within that time.
+
+    Waits in two halves: in a process that was frozen the first has passed, but in the second it hears an answer that
+    had long been there. What is late is cancelled and not waited for, as ending a connection to a server that does
+    not answer takes seconds.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    task = asyncio.create_task(work)
+    try:
+        for _ in range(2):
+            done, _pending = await asyncio.wait({task}, timeout=seconds / 2)
+            if done:
+                return task.result()
+    finally:
+        task.cancel()
+    raise TimeoutError(f"no answer within {seconds:g} s")
