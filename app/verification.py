@@ -1,6 +1,6 @@
-"""Whether PostgreSQL's events, its aggregates and the search index say the same, tenant by tenant, on a live system.
+"""Whether PostgreSQL's events, aggregates and usage and the search index say the same, by tenant, on a live system.
 
-Reads only. Events and aggregates are compared within one snapshot. The index follows behind, so an event that
+Reads only. Events, aggregates and usage are compared within one snapshot. The index follows behind, so an event that
 it has not reached yet is `waiting`, not missing, and one that is newer than the snapshot is not extra.
 """
 
@@ -17,6 +17,7 @@ from search import execute
 from search.verify import iter_event_ids
 from workers.offsets import positions
 from workers.store import bind_tenants
+from workers.usage import BYTES
 
 NAMED = 20
 """How many ids of each kind of difference are kept to show."""
@@ -24,12 +25,14 @@ NAMED = 20
 
 @dataclass
 class Report:
-    """What was found of one tenant; `agrees` if nothing is wrong."""
+    """What was found of one tenant; `agrees` if nothing is wrong. `wrong_usage` counts hours by client, and months."""
 
     tenant_id: UUID
     events: int = 0
     aggregated: int = 0
     wrong_buckets: int = 0
+    metered: int = 0
+    wrong_usage: int = 0
     indexed: int = 0
     waiting: int = 0
     missing: int = 0
@@ -39,8 +42,9 @@ class Report:
 
     @property
     def agrees(self) -> bool:
-        """All three places hold the same events, but for those that the index has yet to read."""
-        return self.events == self.aggregated and not (self.wrong_buckets or self.missing or self.extra or self.doubled)
+        """All places hold the same events, but for those that the index has yet to read."""
+        wrong = self.wrong_buckets or self.wrong_usage or self.missing or self.extra or self.doubled
+        return self.events == self.aggregated == self.metered and not wrong
 
 
 _BUCKETS = """
@@ -53,6 +57,28 @@ with recount as (
 select coalesce(sum(recount.n), 0)::bigint, coalesce(sum(kept.n), 0)::bigint,
        count(*) filter (where recount.n is distinct from kept.n)
 from recount full join kept using (bucket, event_type, client_id)
+"""
+
+_USAGE = f"""
+with recount as (
+    select date_bin('1 hour', received_at, '1970-01-01Z') as hour, client_id, count(*) as n, sum({BYTES}) as bytes
+    from events where tenant_id = $1 group by 1, 2
+), kept as (
+    select hour, client_id, stored as n, bytes from usage where tenant_id = $1 and (stored > 0 or bytes > 0)
+)
+select coalesce(sum(kept.n), 0)::bigint,
+       count(*) filter (where recount.n is distinct from kept.n or recount.bytes is distinct from kept.bytes)
+from recount full join kept using (hour, client_id)
+"""  # noqa: S608  a constant of this project
+
+_MONTHS = """
+with recount as (
+    select date_trunc('month', received_at at time zone 'UTC')::date as month, count(*) as n
+    from events where tenant_id = $1 group by 1
+), kept as (
+    select month, stored as n from monthly_usage where tenant_id = $1 and stored > 0
+)
+select count(*) filter (where recount.n is distinct from kept.n) from recount full join kept using (month)
 """
 
 _EVENTS = """
@@ -69,7 +95,7 @@ async def verify_tenant(
     index_group: str,
     topic: str,
 ) -> Report:
-    """Compare what the three places hold of `tenant_id`, in constant memory.
+    """Compare what the places hold of `tenant_id`, in constant memory.
 
     `connection` logs in as sluice_worker and is not in a transaction.
 
@@ -82,6 +108,8 @@ async def verify_tenant(
         await bind_tenants(connection, [tenant_id])
         reached = await positions(connection, index_group, topic)
         ((report.events, report.aggregated, report.wrong_buckets),) = await connection.fetch(_BUCKETS, tenant_id)
+        ((report.metered, report.wrong_usage),) = await connection.fetch(_USAGE, tenant_id)
+        report.wrong_usage += await connection.fetchval(_MONTHS, tenant_id)
         # After the snapshot: all that the index had been given by then can be seen from here on.
         await execute.refresh(client, index_prefix)
         rows = aiter(connection.cursor(_EVENTS, tenant_id, prefetch=5000))

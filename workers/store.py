@@ -1,28 +1,28 @@
-"""The store step: records in, rows and 15-minute aggregates out, in the transaction that moves the positions.
+"""The store step: records in; rows, 15-minute aggregates and usage out, in the transaction that moves the positions.
 
 Within a tenant an event id counts once, whatever its timestamp; the first in the log wins. What can't be
-stored is dead-lettered in the same transaction, so nothing blocks and nothing is dropped.
+stored is dead-lettered in the same transaction, so nothing blocks, and nothing is dropped but what comes for a
+tenant that is being deleted.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from operator import attrgetter, itemgetter
 from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
-import msgspec
 import structlog
 from aiokafka import ConsumerRecord
 
-from app.events.record import decoder, encoder
 from app.metrics import WORKER_EVENTS
 from tenants.platform import PLATFORM_TENANT_ID
-from workers.dead_letters import WHOLE_RECORD, DeadLetter, write_dead_letters
+from workers.dead_letters import DeadLetter, write_dead_letters
 from workers.loop import RetryLaterError
+from workers.rows import Row, decode, in_order, key_of, letter_of
+from workers.usage import BYTES, Key, Stored, Tally, write_usage
 
 log = structlog.get_logger()
 
@@ -36,75 +36,13 @@ POISON = (
 """What no retry can mend: SQLSTATE classes 22, 23 and 54, and values that the driver can't encode."""
 
 
-class Row(NamedTuple):
-    """One event with its place in the log, as the columns of `_INCOMING`: a tuple, which COPY takes as it is.
-
-    `place` is that in its record, from 0. `slice` is the month of receipt as yyyymm: the search index that this event
-    belongs to, fixed here for good.
-    """
-
-    event_id: str
-    partition: int
-    offset: int
-    place: int
-    tenant_id: UUID
-    event_type: str
-    user_id: str | None
-    client_id: str
-    timestamp: datetime
-    received_at: datetime
-    slice: int
-    metadata: str
-
-
-def decode(record: ConsumerRecord) -> list[Row] | DeadLetter:
-    """The rows of one Kafka record, or the dead letter that it is."""
-    value = record.value or b""
-    partition, offset = record.partition, record.offset
-    try:
-        found = decoder.decode(value)
-        tenant_id, client_id, received_at = found.tenant_id, found.client_id, found.received_at
-        month = received_at.year * 100 + received_at.month
-        return [
-            Row(
-                event.event_id,
-                partition,
-                offset,
-                place,
-                tenant_id,
-                event.event_type,
-                event.user_id,
-                client_id,
-                event.timestamp,
-                received_at,
-                month,
-                str(memoryview(event.metadata), "utf-8"),
-            )
-            for place, event in enumerate(found.events)
-        ]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        detail = f"{type(error).__name__}: {error}"
-        return DeadLetter(PLATFORM_TENANT_ID, "not a record", detail, partition, offset, WHOLE_RECORD, value)
-
-
-_PLACE = itemgetter(0, 1, 2, 3)
-_BYTES = attrgetter("bytes")
-
-
-def _in_order(by_tenant: dict[UUID, list[Row]]) -> dict[UUID, list[Row]]:
-    """Rows in the order of the key that is locked, as two workers in different orders would deadlock.
-
-    Within a key in the order of the log, so that of two events with one id the first wins.
-    """
-    return {tenant_id: sorted(by_tenant[tenant_id], key=_PLACE) for tenant_id in sorted(by_tenant, key=_BYTES)}
-
-
 @dataclass(frozen=True)
 class Decoded:
-    """A batch of records, decoded: rows by tenant, and what was no record."""
+    """A batch of records, decoded: rows by tenant, how many there are by key, and what was no record."""
 
     records: int
     by_tenant: dict[UUID, list[Row]]
+    sent: Counter[Key]
     letters: list[DeadLetter]
 
 
@@ -116,8 +54,9 @@ class StoreStep:
         self._careful = False
 
     def prepare(self, records: Sequence[ConsumerRecord]) -> Decoded:
-        """Decode and sort, in the order in which keys are locked: see `_in_order`."""
+        """Decode and sort, in the order in which keys are locked: see `in_order`."""
         by_tenant: dict[UUID, list[Row]] = {}
+        sent: Counter[Key] = Counter()
         letters: list[DeadLetter] = []
         for record in records:
             decoded = decode(record)
@@ -125,40 +64,53 @@ class StoreStep:
                 letters.append(decoded)
             elif decoded:
                 by_tenant.setdefault(decoded[0].tenant_id, []).extend(decoded)
-        return Decoded(len(records), _in_order(by_tenant), letters)
+                sent[key_of(decoded[0])] += len(decoded)  # of one client and moment, as they share a record
+        return Decoded(len(records), in_order(by_tenant), sent, letters)
 
     async def apply(self, connection: asyncpg.Connection, work: Decoded) -> None:
         """Store what is new and dead-letter what can't be stored."""
         letters = list(work.letters)
-        active = await _lock_tenants(connection, work.by_tenant)
+        tenants = await _lock_tenants(connection, work.by_tenant)
+        tally = Tally(Counter({key: count for key, count in work.sent.items() if _is_kept(tenants.get(key.tenant_id))}))
         rows: list[Row] = []
+        suppressed = 0
         for tenant_id, theirs in work.by_tenant.items():
-            if tenant_id in active:
+            tenant = tenants.get(tenant_id)
+            if tenant is None:
+                letters += [letter_of(row, "unknown tenant", str(tenant_id), PLATFORM_TENANT_ID) for row in theirs]
+            elif _is_kept(tenant):
                 rows += theirs
             else:
-                letters += [_letter(row, "unknown tenant", str(tenant_id), PLATFORM_TENANT_ID) for row in theirs]
-        before = len(letters)
-        stored = await self._store(connection, rows, letters)
-        duplicates = len(rows) - stored - (len(letters) - before)
+                suppressed += len(theirs)
+        await self._store(connection, rows, letters, tally)
         await write_dead_letters(connection, self._topic, letters)
+        await write_usage(connection, tally, {tenant_id: tenant.quota for tenant_id, tenant in tenants.items()})
+        stored = tally.stored.total()
+        duplicates = len(rows) - stored - tally.refused.total()
         WORKER_EVENTS.labels("store", "stored").inc(stored)
         WORKER_EVENTS.labels("store", "duplicate").inc(duplicates)
         WORKER_EVENTS.labels("store", "dead letter").inc(len(letters))
-        log.info("stored", records=work.records, events=stored, duplicates=duplicates, dead_letters=len(letters))
+        WORKER_EVENTS.labels("store", "suppressed").inc(suppressed)
+        log.info(
+            "stored", records=work.records, events=stored, duplicates=duplicates, dead_letters=len(letters),
+            suppressed=suppressed,
+        )  # fmt: skip
 
-    async def _store(self, connection: asyncpg.Connection, rows: list[Row], letters: list[DeadLetter]) -> int:
+    async def _store(
+        self, connection: asyncpg.Connection, rows: list[Row], letters: list[DeadLetter], tally: Tally
+    ) -> None:
         if not rows:
-            return 0
+            return
         if not self._careful:
             try:
-                return await insert(connection, rows)
+                tally.add(await insert(connection, rows))
             except POISON as error:
                 # The transaction is lost; the loop tries the batch again, and then with savepoints.
                 self._careful = True
                 raise RetryLaterError(f"a batch holds a row that can't be stored: {type(error).__name__}") from error
-        stored = await _bisect(connection, rows, letters)
+            return
+        await _bisect(connection, rows, letters, tally)
         self._careful = False
-        return stored
 
 
 async def bind_tenants(connection: asyncpg.Connection, tenants: Sequence[UUID]) -> None:
@@ -167,14 +119,28 @@ async def bind_tenants(connection: asyncpg.Connection, tenants: Sequence[UUID]) 
     await connection.execute("select set_config('app.tenant_ids', $1, true)", listed)
 
 
-async def _lock_tenants(connection: asyncpg.Connection, tenants: Collection[UUID]) -> set[UUID]:
+class _Tenant(NamedTuple):
+    status: str
+    quota: int | None
+
+
+def _is_kept(tenant: _Tenant | None) -> bool:
+    """Whether events of this tenant are stored: also while it is suspended, as they were accepted before."""
+    return tenant is not None and tenant.status in {"active", "suspended"}
+
+
+async def _lock_tenants(connection: asyncpg.Connection, tenants: Collection[UUID]) -> dict[UUID, _Tenant]:
     """Bind row security to the batch's tenants and hold their rows, so that a deletion waits for this batch."""
     bound = sorted({*tenants, PLATFORM_TENANT_ID})
     await bind_tenants(connection, bound)
     found = await connection.fetch(
-        "select tenant_id from tenants where tenant_id = any($1::uuid[]) order by tenant_id for key share", bound
+        """
+        select t.tenant_id, t.status, p.monthly_quota from tenants t join plans p using (plan_id)
+        where t.tenant_id = any($1::uuid[]) order by t.tenant_id for key share of t
+        """,
+        bound,
     )
-    return {row["tenant_id"] for row in found}
+    return {row["tenant_id"]: _Tenant(row["status"], row["monthly_quota"]) for row in found}
 
 
 _INCOMING = """
@@ -185,7 +151,7 @@ create temporary table if not exists incoming (
 ) on commit delete rows
 """
 
-_INSERT = """
+_INSERT = f"""
 with inserted as (
     insert into events (tenant_id, event_id, event_type, user_id, client_id, "timestamp", received_at, index_slice,
                         source_partition, source_offset, metadata)
@@ -193,56 +159,41 @@ with inserted as (
            source_partition, source_offset, metadata
     from incoming order by tenant_id, event_id, source_partition, source_offset, place
     on conflict (tenant_id, event_id) do nothing
-    returning tenant_id, "timestamp", event_type, client_id
+    returning tenant_id, "timestamp", event_type, client_id, received_at, {BYTES} as bytes
 ), counted as (
     insert into aggregated_events (tenant_id, bucket, event_type, client_id, count)
     select tenant_id, date_bin('15 minutes', "timestamp", '1970-01-01Z') as bucket, event_type, client_id, count(*)
     from inserted group by 1, 2, 3, 4 order by 1, 2, 3, 4
     on conflict (tenant_id, bucket, event_type, client_id)
         do update set count = aggregated_events.count + excluded.count
-    returning 1
 )
-select (select count(*) from inserted), (select count(*) from counted)
-"""
+select tenant_id, date_bin('1 hour', received_at, '1970-01-01Z'), client_id, count(*), sum(bytes)
+from inserted group by 1, 2, 3
+"""  # noqa: S608  constants of this project
 
 
-async def insert(connection: asyncpg.Connection, rows: Sequence[Row]) -> int:
-    """Insert `rows` and count the new ones into their buckets, in a transaction; returns how many were new.
+async def insert(connection: asyncpg.Connection, rows: Sequence[Row]) -> list[Stored]:
+    """Insert `rows` and count the new ones into their buckets, in a transaction; returns what was new, by key.
 
     By COPY into a temporary table, as COPY into a table under row security is refused. A fifth faster than arrays.
     """
     await connection.execute(_INCOMING)
     await connection.copy_records_to_table("incoming", records=rows)
-    stored: int = await connection.fetchval(_INSERT)
-    return stored
+    return [Stored(Key(*row[:3]), row[3], row[4]) for row in await connection.fetch(_INSERT)]
 
 
-async def _bisect(connection: asyncpg.Connection, rows: list[Row], letters: list[DeadLetter]) -> int:
+async def _bisect(connection: asyncpg.Connection, rows: list[Row], letters: list[DeadLetter], tally: Tally) -> None:
     """Store all that can be stored; each row that can't becomes a dead letter of its tenant."""
     try:
         async with connection.transaction():
             stored = await insert(connection, rows)
             await connection.execute("delete from incoming")
-            return stored
+        tally.add(stored)
     except POISON as error:
         if len(rows) == 1:
-            letters.append(_letter(rows[0], "unstorable", f"{type(error).__name__}: {error}", rows[0].tenant_id))
-            return 0
-    middle = len(rows) // 2
-    return await _bisect(connection, rows[:middle], letters) + await _bisect(connection, rows[middle:], letters)
-
-
-def _letter(row: Row, reason: str, detail: str, owner: UUID) -> DeadLetter:
-    payload = encoder.encode(
-        {
-            "tenant_id": row.tenant_id,
-            "client_id": row.client_id,
-            "received_at": row.received_at,
-            "event_id": row.event_id,
-            "event_type": row.event_type,
-            "user_id": row.user_id,
-            "timestamp": row.timestamp,
-            "metadata": msgspec.Raw(row.metadata.encode()),
-        }
-    )
-    return DeadLetter(owner, reason, detail, row.partition, row.offset, row.place, payload)
+            letters.append(letter_of(rows[0], "unstorable", f"{type(error).__name__}: {error}", rows[0].tenant_id))
+            tally.refused[key_of(rows[0])] += 1
+            return
+        middle = len(rows) // 2
+        await _bisect(connection, rows[:middle], letters, tally)
+        await _bisect(connection, rows[middle:], letters, tally)

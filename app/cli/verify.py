@@ -1,4 +1,4 @@
-"""`sluice verify`: proves on a live system that events, aggregates and search index agree."""
+"""`sluice verify`: proves on a live system that events, aggregates, usage and search index agree."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from app.database import connect, create_engine
 from app.settings import VerifySettings
 from app.verification import Report, verify_tenant
 from search.client import IndexUnavailable, make_client
-from tenants.lifecycle import list_tenants
+from tenants.records import ACTIVE, SUSPENDED, list_tenants
 
 
 def verify(
     tenant: Annotated[UUID | None, typer.Option(help="Only this tenant (its id).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Compare events, 15-minute aggregates and search index of every tenant, while all of it runs.
+    """Compare events, 15-minute aggregates, usage and search index of every tenant, while all of it runs.
 
     Exit status 0: they agree. 1: they don't, or a server does not answer. An event that the index worker has yet to
     read is counted as waiting and is no fault.
@@ -48,7 +48,7 @@ async def _verify(settings: VerifySettings, tenant: UUID | None, *, quiet: bool)
     client = make_client(settings.elasticsearch_url.get_secret_value(), timeout=60)
     connection = await connect(settings.postgres_worker_url.get_secret_value(), name="sluice verify")
     try:
-        known = [found.tenant_id for found in await list_tenants(engine)]
+        known = [found.tenant_id for found in await list_tenants(engine, (ACTIVE, SUSPENDED))]
         if tenant is not None and tenant not in known:
             raise CommandError(f"There is no tenant {tenant}.")
         with Progress(console=Console(stderr=True), disable=quiet, transient=True) as progress:
@@ -71,16 +71,18 @@ async def _verify(settings: VerifySettings, tenant: UUID | None, *, quiet: bool)
 
 def _print(reports: list[Report]) -> None:
     console = Console()
-    table = Table("tenant", "events", "aggregated", "indexed", "waiting", "agrees")
-    for column in table.columns[1:5]:
+    table = Table("tenant", "events", "aggregated", "usage", "indexed", "waiting", "agrees")
+    for column in table.columns[1:6]:
         column.justify = "right"
     for report in reports:
-        numbers = (report.events, report.aggregated, report.indexed, report.waiting)
+        numbers = (report.events, report.aggregated, report.metered, report.indexed, report.waiting)
         verdict = "[green]yes[/green]" if report.agrees else "[red]no[/red]"
         table.add_row(str(report.tenant_id), *(f"{number:,}" for number in numbers), verdict)
     console.print(table)
     for report in reports:
         if report.wrong_buckets:
             console.print(f"{report.tenant_id}: {report.wrong_buckets} buckets differ from a recount", markup=False)
+        if report.wrong_usage:
+            console.print(f"{report.tenant_id}: {report.wrong_usage} hours or months of usage differ", markup=False)
         for example in report.examples:
             console.print(f"{report.tenant_id}: {example}", markup=False)

@@ -17,25 +17,22 @@ from app.errors import (
     AppError,
     Fault,
     InvalidError,
-    MalformedError,
-    RateLimitedError,
-    TooLargeError,
     UnavailableError,
     render,
 )
 from app.events.model import Receipt
 from app.events.record import AcceptedEvent
 from app.ingest.content import MAX_BATCH_BYTES, Batch, decode_batch, decode_single, media_type, read_body
+from app.ingest.limited import Headers, check_fits, limit_fields, over_the_limit, over_the_quota
 from app.ingest.publish import Outcome
 from app.metrics import ACCEPTED, INGEST_SECONDS, REJECTED, THROTTLED, UNKNOWN
 from app.request_id import request_id_of
 from app.state import State
-from auth.dependencies import check_scope
+from auth.dependencies import authenticated, check_scope
 from auth.principal import Principal
 from auth.scopes import EVENTS_WRITE
-from auth.tokens import refused
-from tenants.directory import TenantLimits
-from tenants.limits import Grant, retry_after
+from tenants.limits.buckets import OwnBucket, retry_after
+from tenants.plans import TenantLimits
 
 SINGLE = "/api/v1/events"
 BATCH = "/api/v1/events/batch"
@@ -51,7 +48,7 @@ class IngestEndpoint:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         state: State = scope["app"].state.sluice
         request_id = request_id_of(scope)
-        limit_headers: list[tuple[bytes, bytes]] = []
+        limit_headers: Headers = []
         try:
             status, body = await _ingest(state, scope, receive, limit_headers)
             headers = [_JSON_TYPE]
@@ -64,58 +61,81 @@ class IngestEndpoint:
         await send({"type": "http.response.body", "body": body})
 
 
-async def _ingest(
-    state: State, scope: Any, receive: Any, limit_headers: list[tuple[bytes, bytes]]
-) -> tuple[int, bytes]:
+async def _ingest(state: State, scope: Any, receive: Any, limit_headers: Headers) -> tuple[int, bytes]:
     started = time.perf_counter()
     headers = dict(scope["headers"])
-    writer = await state.verifier.authenticate(_authorization(scope["headers"]))
+    writer = await authenticated(state, scope)
     check_scope(writer, EVENTS_WRITE)
-    limits = state.directory.limits(writer.tenant_id)
-    if limits is None:  # suspended between the two looks
-        raise refused("The tenant is not active")
-    wait = state.buckets.known_empty(writer.tenant_id, limits)
-    if wait > 0:
-        THROTTLED.inc()
-        limit_headers += _limit_headers(limits, 0)
-        raise _over_the_limit(limits, wait)
+    tenant = writer.access.tenant
+    limits = tenant.limits
+    own = None if writer.access.limits is None else OwnBucket(writer.client_id, writer.access.limits)
+    is_batch = scope["path"] == BATCH
+    _refuse_unread(state, writer, own, limit_headers, cost=None if is_batch else 1)
     receipt = Receipt.now()
     try:
-        if scope["path"].endswith("/batch"):
+        if is_batch:
             batch = await _read_batch(receive, headers, receipt, limits)
         else:
             body = await read_body(receive, headers, limits.max_event_bytes)
             batch = Batch([decode_single(body, media_type(headers), receipt)], [])
-    except AppError:
-        grant = await state.buckets.take(writer.tenant_id, limits, 0)
-        limit_headers += _limit_headers(limits, grant.remaining)
+        cost = len(batch.accepted)
+        check_fits(limits, own, cost)
+    except AppError as error:
+        _count_rejected(state, writer, len(error.extra.get("rejected", ())) or 1)
+        grant = await state.buckets.take(tenant.tenant_id, limits, 0, own)
+        limit_headers += limit_fields(limits, own, grant.remaining, grant.own_remaining)
         raise
-    grant = await _admit(state, writer, limits, len(batch.accepted), limit_headers)
-    limit_headers += _limit_headers(limits, grant.remaining)
+    grant = await state.buckets.take(tenant.tenant_id, limits, cost, own)
     if not grant.granted:
-        THROTTLED.inc(len(batch.accepted))
-        raise _over_the_limit(limits, grant.retry_after)
+        wait = retry_after(grant.retry_after)
+        limit_headers += limit_fields(limits, own, grant.remaining, grant.own_remaining, wait)
+        _count_throttled(state, writer, cost)
+        raise over_the_limit(limits, own, wait)
+    limit_headers += limit_fields(limits, own, grant.remaining, grant.own_remaining)
     await _publish(state, writer, limits, batch.accepted)
-    ACCEPTED.inc(len(batch.accepted))
+    ACCEPTED.inc(cost)
     INGEST_SECONDS.observe(time.perf_counter() - started)
-    if scope["path"].endswith("/batch"):
-        return 202, _encode({"accepted": len(batch.accepted), "rejected": _rejections(batch)})
+    if is_batch:
+        if batch.rejected:
+            _count_rejected(state, writer, len(batch.rejected))
+        return 202, _encode({"accepted": cost, "rejected": _rejections(batch)})
     event_id = _encode(batch.accepted[0].event_id)
     return 202, b'{"message":"Event received successfully","event_id":%b}' % event_id
 
 
-def _authorization(headers: Any) -> bytes | None:
-    sent = [value for name, value in headers if name == b"authorization"]
-    if len(sent) > 1:
-        raise MalformedError("More than one Authorization header.")
-    return sent[0] if sent else None
+def _refuse_unread(
+    state: State, writer: Principal, own: OwnBucket | None, limit_headers: Headers, *, cost: int | None
+) -> None:
+    """Nothing, unless it is known before the body is read that the request is over the month's quota or a bucket."""
+    tenant = writer.access.tenant
+    if tenant.refused_until and (now := time.time()) < tenant.refused_until:
+        _count_throttled(state, writer, 1)
+        refusal, fields = over_the_quota(tenant, now)
+        limit_headers += fields
+        raise refusal
+    wait = state.buckets.known_empty(tenant.tenant_id, tenant.limits, cost=cost)
+    own_wait = 0.0 if own is None else state.buckets.known_empty(own.client_id, own.limits, cost=cost)
+    if wait or own_wait:
+        _count_throttled(state, writer, 1)
+        seconds = retry_after(max(wait, own_wait))
+        limit_headers += limit_fields(tenant.limits, own, 0 if wait else None, 0 if own_wait else None, seconds)
+        raise over_the_limit(tenant.limits, own, seconds)
+
+
+def _count_rejected(state: State, writer: Principal, events: int) -> None:
+    REJECTED.inc(events)
+    state.refusals.rejected(writer.tenant_id, writer.client_id, events)
+
+
+def _count_throttled(state: State, writer: Principal, events: int) -> None:
+    THROTTLED.inc(events)
+    state.refusals.throttled(writer.tenant_id, writer.client_id, events)
 
 
 async def _read_batch(receive: Any, headers: dict[bytes, bytes], receipt: Receipt, limits: TenantLimits) -> Batch:
     kind = media_type(headers)
     body = await read_body(receive, headers, MAX_BATCH_BYTES)
     batch = decode_batch(body, kind, receipt, limits.max_event_bytes)
-    REJECTED.inc(len(batch.rejected))
     if not batch.accepted:
         faults = tuple(
             Fault(f"/{rejected.index}{fault.pointer}", fault.detail)
@@ -135,41 +155,6 @@ def _rejections(batch: Batch) -> list[dict[str, Any]]:
         }
         for rejected in batch.rejected
     ]
-
-
-async def _admit(
-    state: State, writer: Principal, limits: TenantLimits, cost: int, limit_headers: list[tuple[bytes, bytes]]
-) -> Grant:
-    if cost > limits.burst:
-        grant = await state.buckets.take(writer.tenant_id, limits, 0)
-        limit_headers += _limit_headers(limits, grant.remaining)
-        raise TooLargeError(
-            f"The batch has {cost} valid events, but the tenant's bucket holds {limits.burst}: send smaller batches.",
-            extra={"bucket_size": limits.burst},
-        )
-    return await state.buckets.take(writer.tenant_id, limits, cost)
-
-
-def _limit_headers(limits: TenantLimits, remaining: float) -> list[tuple[bytes, bytes]]:
-    """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10, section 3 and 4).
-
-    The quota is the bucket's size, its window the time in which an empty bucket fills.
-    """
-    rate, burst = limits.events_per_second, limits.burst
-    left = max(0.0, remaining)
-    return [
-        (b"ratelimit-policy", b'"events";q=%d;w=%d' % (burst, max(1, -int(-burst // rate)))),
-        (b"ratelimit", b'"events";r=%d;t=%d' % (left, -int(-(burst - left) // rate))),
-    ]
-
-
-def _over_the_limit(limits: TenantLimits, wait: float) -> RateLimitedError:
-    seconds = retry_after(wait)
-    return RateLimitedError(
-        f"The tenant's limit is {limits.events_per_second:g} events a second with bursts of {limits.burst}; "
-        f"try again in {seconds} s.",
-        headers={"Retry-After": str(seconds)},
-    )
 
 
 async def _publish(state: State, writer: Principal, limits: TenantLimits, events: list[AcceptedEvent]) -> None:

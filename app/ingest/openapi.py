@@ -85,12 +85,16 @@ SCHEMAS: dict[str, Any] = {
 
 _LIMIT_HEADERS: dict[str, Any] = {
     "RateLimit": {
-        "description": "Tokens left and seconds until the bucket is full (draft-ietf-httpapi-ratelimit-headers).",
-        "schema": {"type": "string", "examples": ['"events";r=94;t=1']},
+        "description": "Events left and seconds until the bucket is full (draft-ietf-httpapi-ratelimit-headers-11): of "
+        "the tenant (`events`), of the client if it has a bucket of its own (`client`), of a used-up quota (`month`).",
+        "schema": {"type": "string", "examples": ['"events";r=94;t=1', '"events";r=940;t=1, "client";r=12;t=4']},
     },
     "RateLimit-Policy": {
         "description": "The bucket's size and the seconds in which it fills.",
-        "schema": {"type": "string", "examples": ['"events";q=1000;w=10']},
+        "schema": {
+            "type": "string",
+            "examples": ['"events";q=1000;w=10', '"events";q=1000;w=10, "client";q=50;w=5'],
+        },
     },
 }
 _RETRY: dict[str, Any] = {
@@ -127,7 +131,11 @@ def _answers(accepted: str, example: dict[str, Any], too_large: str) -> dict[str
         "413": _problem(too_large, **_LIMIT_HEADERS),
         "415": _problem("The content type, charset or content encoding is not known.", **_LIMIT_HEADERS),
         "422": _problem("Parsed, but not valid; `errors` says each fault with its JSON pointer.", **_LIMIT_HEADERS),
-        "429": _problem("Over the tenant's limit.", **_LIMIT_HEADERS, **_RETRY),
+        "429": _problem(
+            "Over the limit of the tenant or the client, or (`quota-exceeded`) the month's quota is used up.",
+            **_LIMIT_HEADERS,
+            **_RETRY,
+        ),
         "503": _problem(
             "Kafka did not acknowledge in time, so the outcome is unknown, or too much waits already. `event_ids` has "
             "every id concerned, generated ones too: send the same ids again, they count once.",
@@ -145,7 +153,7 @@ PATHS: dict[str, Any] = {
             "tags": ["Ingest"],
             "operationId": "receive_event",
             "summary": "Send one event",
-            "description": "Costs one token of the tenant's bucket.",
+            "description": "Costs one token of the tenant's bucket, and of the client's own if it has one.",
             "security": _SECURITY,
             "parameters": [_ENCODING],
             "requestBody": {
@@ -201,7 +209,7 @@ PATHS: dict[str, Any] = {
                         {"index": 1, "event_id": None, "errors": [{"pointer": "/event_type", "detail": "is required"}]}
                     ],
                 },
-                "Too many events or bytes, or more than the tenant's bucket can ever hold (`bucket_size`).",
+                "Too many events or bytes, or more than the smaller bucket can ever hold (`bucket_size`).",
             ),
         }
     },

@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from redis.asyncio import Redis
 
 from deploy.local.ports import free_ports
 from deploy.local.servers import Endpoints
-from tenants.limits import TokenBuckets
-from tenants.plans import TenantLimits
+from tenants.limits.buckets import retry_after
+from tests.integration.limits.conftest import Buckets, limits
+from tests.integration.reads.proxy import Relay
 from tests.system import until
-
-
-def limits(rate: float, burst: int) -> TenantLimits:
-    return TenantLimits(rate, burst, 65_536, 1)
-
-
-class Buckets:
-    """Makes buckets as several processes would: each with a connection of its own, all under one prefix."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._prefix = f"test-{secrets.token_hex(4)}"
-        self._made: list[tuple[TokenBuckets, Redis]] = []
-
-    def process(self, *, processes: int = 1, url: str | None = None, timeout: float = 2.0) -> TokenBuckets:
-        client = Redis.from_url(url or self._url, socket_timeout=timeout, socket_connect_timeout=timeout)
-        buckets = TokenBuckets(client, prefix=self._prefix, timeout_seconds=timeout, processes=processes)
-        self._made.append((buckets, client))
-        return buckets
-
-    async def close(self) -> None:
-        for buckets, client in self._made:
-            await buckets.close()
-            await client.aclose()
-
-
-@pytest.fixture
-async def made(endpoints: Endpoints) -> AsyncIterator[Buckets]:
-    buckets = Buckets(endpoints.redis_url)
-    yield buckets
-    await buckets.close()
 
 
 async def test_a_burst_is_granted_at_once_and_then_no_more(made: Buckets) -> None:
@@ -58,7 +23,8 @@ async def test_a_burst_is_granted_at_once_and_then_no_more(made: Buckets) -> Non
     refused = await buckets.take(tenant, slow, 3)
     assert not refused.granted
     assert refused.retry_after == pytest.approx(3000, rel=0.01)
-    assert buckets.known_empty(tenant, slow) == pytest.approx(1000, rel=0.01)
+    assert buckets.known_empty(tenant, slow, cost=1) == pytest.approx(1000, rel=0.01)
+    assert buckets.known_empty(tenant, slow) == pytest.approx(3000, rel=0.01)  # as many as were asked for last
     assert buckets.known_empty(tenant, limits(1, 20)) == 0  # another plan: what was known no longer holds
 
 
@@ -124,21 +90,63 @@ async def test_without_redis_each_process_grants_its_share_and_nothing_hangs(mad
     assert sum(grant.granted for grant in grants) == 10
 
 
-@settings(max_examples=30)
-@given(costs=st.lists(st.integers(0, 12), min_size=1, max_size=30), burst=st.integers(1, 40))
-def test_grants_are_first_come_and_never_exceed_the_bucket(endpoints: Endpoints, costs: list[int], burst: int) -> None:
-    async def play() -> list[bool]:
-        made = Buckets(endpoints.redis_url)
-        try:
-            buckets, tenant = made.process(), uuid4()
-            waiting = [buckets.take(tenant, limits(1e-9, burst), cost) for cost in costs]
-            return [grant.granted for grant in await asyncio.gather(*waiting)]
-        finally:
-            await made.close()
+async def test_a_process_alone_lets_a_request_larger_than_its_share_through_and_makes_up_for_it(made: Buckets) -> None:
+    (port,) = free_ports(1)
+    buckets = made.process(processes=4, url=f"redis://127.0.0.1:{port}/0", timeout=0.3)
+    tenant, slow = uuid4(), limits(40, 40)
+    assert (await buckets.take(tenant, slow, 30)).granted  # a share is 10, at 10 a second
+    refused = await buckets.take(tenant, slow, 1)
+    assert not refused.granted
+    assert refused.retry_after == pytest.approx(2.1, abs=0.1)
+    tiny = limits(0.001, 1)  # a share of a quarter of an event
+    assert (await buckets.take(uuid4(), tiny, 1)).granted
 
-    left, expected = burst, []
-    for cost in costs:
-        fits = cost <= left
-        left -= cost if fits else 0
-        expected.append(fits)
-    assert asyncio.run(play()) == expected
+
+async def test_a_redis_that_never_answers_holds_nobody_up_and_is_used_again_when_it_does(
+    made: Buckets, endpoints: Endpoints
+) -> None:
+    relay = Relay(endpoints.redis_url)
+    await relay.mend()
+    try:
+        buckets = made.process(url=relay.url, timeout=0.3)
+        tenant, slow = uuid4(), limits(0.001, 5)
+        assert (await buckets.take(tenant, slow, 1)).remaining == pytest.approx(4, abs=0.1)
+        relay.freeze()
+        started = time.monotonic()
+        # Who comes while a call hangs waits for that one and for the next, and no longer.
+        first = asyncio.gather(*(buckets.take(tenant, slow, 1) for _ in range(3)))
+        await asyncio.sleep(0.1)
+        late = buckets.take(tenant, slow, 1)
+        assert all(grant.granted for grant in await first)
+        assert (await late).granted
+        assert time.monotonic() - started < 0.9
+        await relay.cut()
+        await relay.mend()
+        # Redis never heard of what was granted meanwhile.
+        again = await until(lambda: buckets.take(tenant, slow, 0), lambda grant: grant.remaining > 3.9, seconds=5)
+        assert again.remaining == pytest.approx(4, abs=0.1)
+    finally:
+        await relay.cut()
+
+
+async def test_a_bucket_outlives_the_process_that_filled_it(made: Buckets) -> None:
+    tenant, slow = uuid4(), limits(0.001, 10)
+    assert (await made.process().take(tenant, slow, 8)).granted
+    assert not (await made.process().take(tenant, slow, 3)).granted
+
+
+async def test_extreme_rates_are_held_by_redis_and_not_by_the_fallback(made: Buckets) -> None:
+    buckets = made.process()
+    for rate in (1e-300, 1e-9, 1e9):
+        tenant, other = uuid4(), made.process()
+        assert (await buckets.take(tenant, limits(rate, 2**31 - 1), 2_000)).granted
+        left = (await other.take(tenant, limits(rate, 2**31 - 1), 0)).remaining  # another process knows of it
+        assert left == (2**31 - 1 if rate == 1e9 else pytest.approx(2**31 - 2001))
+
+
+async def test_the_wait_for_a_rate_next_to_nothing_is_still_a_number(made: Buckets) -> None:
+    buckets, tenant, hardly = made.process(), uuid4(), limits(1e-308, 5)
+    assert (await buckets.take(tenant, hardly, 5)).granted
+    refused = await buckets.take(tenant, hardly, 5)
+    assert not refused.granted
+    assert 1e13 < retry_after(refused.retry_after) < 1e15

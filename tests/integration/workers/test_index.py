@@ -69,6 +69,8 @@ async def test_verify_names_what_is_missing_extra_or_miscounted(bench: Bench) ->
         assert (await until(lambda: report(bench, tenant), lambda seen: seen.indexed == 5)).agrees
     await bench.system.fetch("delete from events where event_id = 'e1'")
     await bench.system.fetch("update aggregated_events set count = count + 7")
+    await bench.system.fetch("update usage set bytes = bytes + 1")
+    await bench.system.fetch("update monthly_usage set stored = stored - 1")
     await bench.system.fetch(
         "insert into events select tenant_id, 'unindexed', event_type, user_id, client_id, timestamp, received_at, "
         "index_slice, source_partition, source_offset, metadata from events where event_id = 'e2'"
@@ -76,6 +78,7 @@ async def test_verify_names_what_is_missing_extra_or_miscounted(bench: Bench) ->
     found = await report(bench, tenant)
     assert not found.agrees
     assert (found.events, found.aggregated, found.wrong_buckets) == (5, 12, 1)
+    assert (found.metered, found.wrong_usage) == (5, 2)
     assert (found.missing, found.extra, found.doubled) == (1, 1, 0)
     assert found.examples == ["not in the index: unindexed", "only in the index: e1"]
 
@@ -88,6 +91,10 @@ async def test_an_event_that_the_index_has_yet_to_read_is_waiting_and_no_fault(b
     found = await report(bench, tenant)
     assert found.agrees
     assert (found.events, found.waiting, found.missing, found.indexed) == (2, 2, 0, 0)
+    await bench.system.fetch("update usage set stored = 1, duplicates = duplicates + 1")
+    found = await report(bench, tenant)
+    assert not found.agrees
+    assert (found.metered, found.wrong_usage) == (1, 1)
 
 
 @pytest.mark.parametrize("count", [1200])

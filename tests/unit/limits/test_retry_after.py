@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenants.limits import retry_after
+from tenants.limits.buckets import retry_after
 
 
 @given(st.floats(0, 10_000, allow_nan=False))

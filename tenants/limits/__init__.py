@@ -1,0 +1,1 @@
+"""Token buckets: how many events a tenant, and a client within it, may send now."""
