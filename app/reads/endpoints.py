@@ -6,10 +6,10 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from app.events.timestamps import format_utc
+from app.parameters import openapi_parameters
 from app.reads import cursor
 from app.reads.answers import CountAnswer, StatsAnswer, TimelineAnswer, TrendAnswer, problems
 from app.reads.count import count_events
-from app.reads.parameters import openapi_parameters
 from app.reads.questions import (
     STATS_PARAMETERS,
     TIMELINE_PARAMETERS,

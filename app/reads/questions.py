@@ -11,9 +11,9 @@ from urllib.parse import unquote_to_bytes
 from fastapi import Depends, Path, Request
 
 from app.errors import Fault, InvalidError, MalformedError
+from app.parameters import Parameter, Reading, pairs_of_query
 from app.reads import cursor, timeline
 from app.reads.buckets import Interval
-from app.reads.parameters import Parameter, Reading, pairs_of_query
 from app.reads.window import ENDED_AT, NAME_CHARACTERS, STARTED_AT, WINDOW_PARAMETERS, Window, read_window
 from auth.dependencies import EventsReader
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from sqlalchemy import Text, cast, func, select, tuple_
 
+from app.parameters import start_of_day
 from app.reads.tallies import events, of_window
-from app.reads.window import Window, start_of_day
+from app.reads.window import Window
 
 if TYPE_CHECKING:
     from uuid import UUID

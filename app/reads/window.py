@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from app.events.timestamps import TimestampError, parse_rfc3339
-from app.reads.parameters import Parameter, Reading
+from app.parameters import TIME_SCHEMA, Parameter, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,21 +21,17 @@ NAME_CHARACTERS = 200
 """The most characters that an event type, a user id or a client id has."""
 
 _NAME_SCHEMA: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": NAME_CHARACTERS}
-_TIME_SCHEMA: dict[str, Any] = {
-    "anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]
-}
-
 STARTED_AT = Parameter(
     "started_at",
     "Only events from this moment on: RFC 3339, or a date (the start of that day in `timezone`).",
-    _TIME_SCHEMA,
+    TIME_SCHEMA,
     "2026-01-01",
 )
 ENDED_AT = Parameter(
     "ended_at",
     "Only events before this moment (exclusive): RFC 3339, or a date (the start of that day in `timezone`). "
     "Must not be before `started_at`.",
-    _TIME_SCHEMA,
+    TIME_SCHEMA,
     "2026-02-01T00:00:00Z",
 )
 TIMEZONE = Parameter(
@@ -50,7 +45,6 @@ CLIENT_ID = Parameter("client_id", "Only events that this client sent.", _NAME_S
 WINDOW_PARAMETERS = (STARTED_AT, ENDED_AT, EVENT_TYPE, CLIENT_ID, TIMEZONE)
 
 _ZONE_NAME = re.compile(r"(?!posix/|right/)[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _UTC_ZONE = ZoneInfo("UTC")
 
 
@@ -86,8 +80,8 @@ def read_window(reading: Reading) -> Window:
     Faults are left in `reading`; the result is only meant once `reading.finish()` returned.
     """
     zone = _read_zone(reading)
-    started_at = _read_time(reading, STARTED_AT.name, zone)
-    ended_at = _read_time(reading, ENDED_AT.name, zone)
+    started_at = reading.moment(STARTED_AT.name, zone)
+    ended_at = reading.moment(ENDED_AT.name, zone)
     if started_at is not None and ended_at is not None and ended_at < started_at:
         reading.refuse(ENDED_AT.name, "is before started_at")
     return Window(
@@ -97,16 +91,6 @@ def read_window(reading: Reading) -> Window:
         client_id=reading.text(CLIENT_ID.name, most=NAME_CHARACTERS),
         zone=zone,
     )
-
-
-def start_of_day(day: date, zone: ZoneInfo) -> datetime:
-    """The first moment of `day` on the clocks of `zone`, in UTC; where midnight is skipped, the moment of the jump.
-
-    Raises:
-        OverflowError: it is outside the years 0001 to 9999.
-    """
-    # fold=0 takes the first of two midnights, and in a gap the offset before it (PEP 495), which is the jump itself.
-    return datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)
 
 
 def _read_zone(reading: Reading) -> ZoneInfo:
@@ -121,21 +105,3 @@ def _read_zone(reading: Reading) -> ZoneInfo:
             pass
     reading.refuse(TIMEZONE.name, "is not an IANA time zone such as UTC or Asia/Shanghai")
     return _UTC_ZONE
-
-
-def _read_time(reading: Reading, name: str, zone: ZoneInfo) -> datetime | None:
-    text = reading.text(name)
-    if text is None:
-        return None
-    try:
-        if _DATE.fullmatch(text):
-            return start_of_day(date.fromisoformat(text), zone)
-        return parse_rfc3339(text)
-    except OverflowError:
-        reading.refuse(name, "is outside the years 0001 to 9999 in UTC")
-    except TimestampError as error:
-        hint = "; a + in a query is written %2B" if " " in text else ""
-        reading.refuse(name, f"{error}, nor a date such as 2026-01-02{hint}" if "RFC" in str(error) else str(error))
-    except ValueError as error:
-        reading.refuse(name, str(error))
-    return None

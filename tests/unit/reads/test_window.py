@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidError, MalformedError
-from app.reads.parameters import MOST_PARAMETERS, Reading, openapi_parameters, pairs_of_query
+from app.parameters import MOST_PARAMETERS, Reading, openapi_parameters, pairs_of_query
 from app.reads.window import WINDOW_PARAMETERS, Window, window_of
 
 

@@ -1,6 +1,6 @@
-"""The query parameters of the read endpoints: how they are declared, spelled, read and refused.
+"""The query parameters of reading and managing endpoints: how they are declared, spelled, read and refused.
 
-Reads text by name; what a parameter means is said in `window` and beside each endpoint.
+Reads text by name; what a parameter means is said in `app.reads.window` and beside each endpoint.
 FastAPI's own query parameters are not used: they ignore unknown and repeated names.
 """
 
@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, tzinfo
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from app.errors import Fault, InvalidError, MalformedError
+from app.events.timestamps import TimestampError, parse_rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 MOST_PARAMETERS = 50
+TIME_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]
+}
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
@@ -107,6 +113,22 @@ class Reading:
             self.refuse(name, f"must have 1 to {most} characters")
         return self._texts.get(name)
 
+    def moment(self, name: str, zone: tzinfo = UTC) -> datetime | None:
+        """The moment that `name` says, in UTC: RFC 3339, or a date, which is its start in `zone`."""
+        text = self.text(name)
+        if text is None:
+            return None
+        try:
+            return start_of_day(date.fromisoformat(text), zone) if _DATE.fullmatch(text) else parse_rfc3339(text)
+        except OverflowError:
+            self.refuse(name, "is outside the years 0001 to 9999 in UTC")
+        except TimestampError as error:
+            hint = "; a + in a query is written %2B" if " " in text else ""
+            self.refuse(name, f"{error}, nor a date such as 2026-01-02{hint}" if "RFC" in str(error) else str(error))
+        except ValueError as error:
+            self.refuse(name, str(error))
+        return None
+
     def integer(self, name: str, *, default: int, least: int, most: int) -> int:
         """The decimal integer that `name` says, within [least, most]."""
         text = self._texts.get(name)
@@ -146,3 +168,13 @@ class Reading:
     def _fault(self, spelling: str, detail: str) -> None:
         escaped = spelling.replace("~", "~0").replace("/", "~1")
         self._faults.append(Fault(f"{self._prefix}/{escaped}", detail))
+
+
+def start_of_day(day: date, zone: tzinfo) -> datetime:
+    """The first moment of `day` on the clocks of `zone`, in UTC; where midnight is skipped, the moment of the jump.
+
+    Raises:
+        OverflowError: it is outside the years 0001 to 9999.
+    """
+    # fold=0 takes the first of two midnights, and in a gap the offset before it (PEP 495), which is the jump itself.
+    return datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)
