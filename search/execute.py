@@ -1,4 +1,4 @@
-"""The only module that reads from Elasticsearch, and only with what `search.scope` made.
+"""The only module that reads from Elasticsearch or deletes in it by query, and only with what `search.scope` made.
 
 Owns requests and the shape of their answers. Refuses to build queries.
 """
@@ -95,9 +95,14 @@ class _PointInTime(msgspec.Struct):
     id: str
 
 
+class _Deleted(msgspec.Struct):
+    deleted: int
+
+
 _answers = msgspec.json.Decoder(Answer)
 _pages = msgspec.json.Decoder(_Page)
 _points = msgspec.json.Decoder(_PointInTime)
+_deletions = msgspec.json.Decoder(_Deleted)
 
 
 async def search(client: AsyncElasticsearch, index_prefix: str, scope: Scoped) -> Answer:
@@ -151,6 +156,18 @@ async def walk(client: AsyncElasticsearch, index_prefix: str, scope: Scoped) -> 
         # Left alone it would hold segments for KEEP_ALIVE; if this fails that is what happens.
         with contextlib.suppress(IndexUnavailable):
             await call(client, "DELETE", "/_pit", encoded({"id": point}))
+
+
+async def delete(client: AsyncElasticsearch, index_prefix: str, scope: Scoped, *, most: int) -> int:
+    """Delete up to `most` of the documents that match; returns how many, which searches no longer find from then on.
+
+    One that is written meanwhile is left as it is. Raises as `search`.
+    """
+    target = (
+        f"/{quote(alias_of(index_prefix))}/_delete_by_query?routing={scope.routing}&max_docs={most}"
+        "&conflicts=proceed&refresh=true&ignore_unavailable=true"
+    )
+    return _deletions.decode(await _ok(client, "POST", target, encoded({"query": scope.body["query"]}))).deleted
 
 
 async def refresh(client: AsyncElasticsearch, index_prefix: str) -> None:

@@ -5,18 +5,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import text
 
 from app.database import create_engine
-from auth.clients import create_client, find_client
+from auth.clients import find_client
 from auth.credentials import key_bytes
 from auth.keys import ensure_signing_key
 from auth.scopes import TENANT_SCOPES
-from tenants.lifecycle import create_administrator, insert_tenant
+from tenants.audit import Actor
+from tenants.lifecycle import NewTenant, add_client, create_administrator, insert_tenant
 from tenants.platform import PLATFORM_TENANT_ID
+from tenants.records import ACTIVE, SUSPENDED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +35,7 @@ DEMO_TENANT_ID = UUID(int=1)
 # Kept for ever and fast, so that a newcomer's import of years of history is neither throttled nor cleaned up.
 DEMO_PLAN = "enterprise"
 
-_EXISTS = text("select 1 from tenants where tenant_id = :tenant_id for update")
+_STATUS = text("select status from tenants where tenant_id = :tenant_id for update")
 _INSERT_PLATFORM = text("""
     insert into tenants (tenant_id, name, plan_id) values (:tenant_id, 'platform', 'free') on conflict do nothing
 """)
@@ -50,28 +54,44 @@ async def ensure_platform(settings: OperatorSettings, previous: Mapping[str, Any
         await ensure_signing_key(engine, settings)
         async with engine.begin() as connection:
             # The platform's row is also the lock: a second caller waits here for the first one's commit.
-            if not await _exists(connection, PLATFORM_TENANT_ID):
+            if await _status(connection, PLATFORM_TENANT_ID) is None:
                 await connection.execute(_INSERT_PLATFORM, {"tenant_id": PLATFORM_TENANT_ID})
-                await _exists(connection, PLATFORM_TENANT_ID)
-            if not await _exists(connection, DEMO_TENANT_ID):
-                await insert_tenant(connection, DEMO_TENANT_ID, "demo", DEMO_PLAN)
+                await _status(connection, PLATFORM_TENANT_ID)
             known = previous or {}
             admin = await _working(connection, settings, PLATFORM_TENANT_ID, known.get("admin"))
             if admin is None:
                 client_id, client_secret = await create_administrator(connection, settings)
                 admin = {"client_id": client_id, "client_secret": client_secret}
-            demo = await _working(connection, settings, DEMO_TENANT_ID, known.get("demo"))
+            demo_id = await _demo_tenant(connection, known.get("demo"))
+            demo = await _working(connection, settings, demo_id, known.get("demo"))
             if demo is None:
                 key = key_bytes(settings.secret_hash_key)
-                client = await create_client(connection, key, DEMO_TENANT_ID, "demo", TENANT_SCOPES)
-                demo = {"client_id": client.client_id, "client_secret": client.client_secret}
+                client_id, client_secret = await add_client(
+                    connection, key, demo_id, "demo", TENANT_SCOPES, Actor.operator()
+                )
+                demo = {"client_id": client_id, "client_secret": client_secret}
     finally:
         await engine.dispose()
-    return {"admin": admin, "demo": {"tenant_id": str(DEMO_TENANT_ID)} | demo}
+    return {"admin": admin, "demo": {"tenant_id": str(demo_id)} | demo}
 
 
-async def _exists(connection: AsyncConnection, tenant_id: UUID) -> bool:
-    return (await connection.execute(_EXISTS, {"tenant_id": tenant_id})).one_or_none() is not None
+async def _demo_tenant(connection: AsyncConnection, previous: Any) -> UUID:
+    """The demo tenant, made if it is not there. One that was deleted stays so, and another takes its place."""
+    candidates = [DEMO_TENANT_ID]
+    with contextlib.suppress(TypeError, KeyError, ValueError, AttributeError):
+        candidates.insert(0, UUID(previous["tenant_id"]))
+    for tenant_id in candidates:
+        if tenant_id != PLATFORM_TENANT_ID and await _status(connection, tenant_id) in {ACTIVE, SUSPENDED}:
+            return tenant_id
+    tenant_id = DEMO_TENANT_ID if await _status(connection, DEMO_TENANT_ID) is None else uuid.uuid4()
+    await insert_tenant(connection, tenant_id, NewTenant("demo", DEMO_PLAN), Actor.operator())
+    return tenant_id
+
+
+async def _status(connection: AsyncConnection, tenant_id: UUID) -> str | None:
+    """None if there is no such tenant; otherwise its row is held until the commit."""
+    status: str | None = (await connection.execute(_STATUS, {"tenant_id": tenant_id})).scalar_one_or_none()
+    return status
 
 
 async def _working(
@@ -85,6 +105,6 @@ async def _working(
             return None
     if client is None or client.tenant_id != tenant_id:
         return None
-    if not client.has_secret(key_bytes(settings.secret_hash_key), client_secret):
+    if client.matching_secret(key_bytes(settings.secret_hash_key), client_secret) is None:
         return None
     return {"client_id": client_id, "client_secret": client_secret}

@@ -11,14 +11,20 @@ from typing import Any
 import structlog
 from prometheus_client import start_http_server
 
-from app.settings import WorkerSettings
+from app.settings import MaintainSettings, WorkerSettings
 from search.client import make_client
 from workers import index, store
 from workers.loop import Loop, Stream
+from workers.maintain import maintain
 
 log = structlog.get_logger()
 
-WORKERS = ("store", "index")
+WORKERS = ("store", "index", "maintain")
+
+
+def settings_for(names: Sequence[str]) -> type[WorkerSettings]:
+    """What a process that runs these workers has to be told."""
+    return MaintainSettings if "maintain" in names else WorkerSettings
 
 
 async def run_workers(names: Sequence[str], settings: WorkerSettings) -> None:
@@ -42,13 +48,13 @@ async def run_workers(names: Sequence[str], settings: WorkerSettings) -> None:
 
 
 async def run_until(names: Sequence[str], settings: WorkerSettings, stopping: asyncio.Event) -> None:
-    """Run the named workers in this loop until `stopping` is set."""
+    """Run the named workers in this loop until `stopping` is set; `settings` are what `settings_for` asks for."""
     async with contextlib.AsyncExitStack() as stack:
         loops: list[Loop[Any]] = []
         for name in names:
             if name == "store":
                 loops.append(Loop(_stream(name, settings), store.StoreStep(settings.raw_topic)))
-            else:
+            elif name == "index":
                 client = make_client(settings.elasticsearch_url.get_secret_value())
                 stack.push_async_callback(client.close)
                 step = index.IndexStep(client, settings.index_prefix, settings.raw_topic)
@@ -57,6 +63,8 @@ async def run_until(names: Sequence[str], settings: WorkerSettings, stopping: as
         async with asyncio.TaskGroup() as tasks:
             for loop in loops:
                 tasks.create_task(loop.run(stopping))
+            if isinstance(settings, MaintainSettings) and "maintain" in names:
+                tasks.create_task(maintain(settings, stopping))
 
 
 def _stream(name: str, settings: WorkerSettings) -> Stream:

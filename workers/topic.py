@@ -7,11 +7,13 @@ would then skip or repeat records, so workers compare ids before they read.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from io import BytesIO
 from typing import Any
 from uuid import UUID
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import TopicAlreadyExistsError
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -28,6 +30,8 @@ from aiokafka.protocol.types import (
 
 MAX_RECORD_BYTES = 2 * 2**20
 RETENTION_MS = 7 * 24 * 3600 * 1000
+SEGMENT_MS = 24 * 3600 * 1000
+"""Kafka removes whole segments, each when its newest record is old enough; so none may grow for long."""
 
 
 class TopicError(Exception):
@@ -49,6 +53,7 @@ async def ensure_topic(bootstrap: str, topic: str, *, partitions: int, replicati
     try:
         configs = {
             "retention.ms": str(RETENTION_MS),
+            "segment.ms": str(SEGMENT_MS),
             "max.message.bytes": str(MAX_RECORD_BYTES),
             # An acknowledgement then means that a second copy is there, wherever there can be one.
             "min.insync.replicas": str(min(2, replication)),
@@ -62,6 +67,32 @@ async def ensure_topic(bootstrap: str, topic: str, *, partitions: int, replicati
     if code:
         raise TopicError(f"Kafka did not make the topic {topic}: error {code}, {message}")
     return True
+
+
+async def longest_kept(bootstrap: str, topic: str) -> timedelta | None:
+    """After which time Kafka has removed a record that is written now; None: it keeps the topic for ever.
+
+    A record goes with its segment, which takes new ones for up to `segment.ms` and then stays for `retention.ms`
+    (Kafka's topic configuration). Where `retention.bytes` is set as well, it may go earlier.
+
+    Raises:
+        KafkaError: Kafka does not answer.
+        TopicError: there is no such topic, or this client may not ask.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        names = {"retention.ms": None, "segment.ms": None}
+        (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic, names)])
+    finally:
+        await admin.close()
+    error, message, _, _, entries = answer.resources[0]
+    if error:
+        raise TopicError(f"Kafka does not tell the configuration of {topic}: error {error}, {message}")
+    configured = {entry[0]: int(entry[1]) for entry in entries}
+    if configured["retention.ms"] < 0:
+        return None
+    return timedelta(milliseconds=configured["retention.ms"] + configured["segment.ms"])
 
 
 async def identify(bootstrap: str, topic: str) -> TopicIdentity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 
 import uvicorn
 import uvloop
@@ -56,4 +57,7 @@ async def _serve(settings: GatewaySettings) -> None:
                 backlog=4096,
             )
         )
+        # uvicorn ends by raising the signal that stopped it once more, but what was opened above has yet to be closed.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
         await server.serve()

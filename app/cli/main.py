@@ -17,7 +17,7 @@ from app.errors import AppError
 from app.settings import SettingsError
 
 COMMANDS = ("up", "down", "status", "api", "worker", "migrate", "verify")
-GROUPS = ("tenants", "events")
+GROUPS = ("tenants", "plans", "clients", "events", "keys")
 _MODULES = {"up": "stack", "down": "stack", "status": "stack"}
 
 # Typer carries a copy of click inside; this is the public way to its base of "wrong use".

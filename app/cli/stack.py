@@ -30,8 +30,14 @@ if TYPE_CHECKING:
 
     from deploy.local.stack import Stack
 
-_COLOURS = {"sluice": "bold", "api": "cyan", "worker-store": "green", "worker-index": "magenta"}
-_ROW = "{:<14} {:<12} {:>8} {:>6} {:>8}  {}"
+_COLOURS = {
+    "sluice": "bold",
+    "api": "cyan",
+    "worker-store": "green",
+    "worker-index": "magenta",
+    "worker-maintain": "blue",
+}
+_ROW = "{:<16} {:<12} {:>8} {:>6} {:>8}  {}"
 _EXAMPLE = """\
 Everything is healthy.
 
@@ -79,7 +85,7 @@ def up(
         console = Console(soft_wrap=True, highlight=False)
 
         def show(name: str, line: str) -> None:
-            console.print(Text(f"{name:<12} ", style=_COLOURS.get(name, "yellow")).append(Text.from_ansi(line)))
+            console.print(Text(f"{name:<15} ", style=_COLOURS.get(name, "yellow")).append(Text.from_ansi(line)))
 
         def ready(stack: Stack) -> None:
             console.print(Text(example(stack.api, stack.home)))

@@ -1,47 +1,51 @@
-"""`sluice tenants …`: making tenants and looking at them. Owns arguments and output; `tenants.lifecycle` does it."""
+"""`sluice tenants …`: making, showing and changing tenants. Owns arguments and output; `tenants.lifecycle` does it."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli.failure import CommandError
-from app.database import create_engine
+from app.cli import tenant_deletion
+from app.cli.operation import Json, operate, printable
+from app.cli.usage import usage
 from app.settings import OperatorSettings
-from tenants import lifecycle
+from tenants import lifecycle, records
+from tenants.audit import Actor
+from tenants.deletion import read_deletion
+from tenants.plans import members
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from tenants.lifecycle import Tenant, TenantClient
+    from tenants.deletion import Deletion
+    from tenants.records import Tenant, TenantClient
 
-app = typer.Typer(name="tenants", help="Create tenants and look at them.", no_args_is_help=True)
+app = typer.Typer(name="tenants", help="Create, show, change, suspend and delete tenants.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
-T = TypeVar("T")
+TenantId = Annotated[UUID, typer.Argument(help="As printed by `create` and `list`.")]
+Rate = Annotated[float | None, typer.Option(help="Events per second, instead of the plan's.")]
+Burst = Annotated[int | None, typer.Option(help="Events at once, instead of the plan's.")]
 
 
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="What people call it; need not be unique.")],
     plan: Annotated[str, typer.Option(help="free, standard, enterprise or one of your own.")] = "standard",
-    rate: Annotated[float | None, typer.Option(help="Events per second, instead of the plan's.")] = None,
-    burst: Annotated[int | None, typer.Option(help="Events at once, instead of the plan's.")] = None,
+    rate: Rate = None,
+    burst: Burst = None,
     *,
     as_json: Json = False,
 ) -> None:
     """Create a tenant with a first client that may send, read and manage. Its secret is shown once."""
     settings = OperatorSettings.load()
-    created = _run(
+    created = operate(
         settings, lambda engine: lifecycle.create_tenant(engine, settings, name, plan, rate=rate, burst=burst)
     )
     fields = {
@@ -53,15 +57,20 @@ def create(
         typer.echo(json.dumps(fields))
         return
     console = Console(highlight=False)
-    console.print(f"Tenant [bold]{_escape(name)}[/bold] is ready. The secret is shown only now: keep it.")
+    console.print(f"Tenant [bold]{printable(name)}[/bold] is ready. The secret is shown only now: keep it.")
     for field, value in fields.items():
         console.print(f"  {field:<14}{value}", soft_wrap=True)
 
 
 @app.command("list")
-def list_(*, as_json: Json = False) -> None:
+def list_(
+    *,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Those that were deleted, instead.")] = False,
+    as_json: Json = False,
+) -> None:
     """List every tenant with its effective limits, the oldest first."""
-    tenants = _run(OperatorSettings.load(), lifecycle.list_tenants)
+    statuses = (records.DELETED,) if deleted else records.NOT_DELETED
+    tenants = operate(OperatorSettings.load(), lambda engine: records.list_tenants(engine, statuses))
     if as_json:
         typer.echo(json.dumps([_tenant_fields(tenant) for tenant in tenants]))
         return
@@ -70,7 +79,7 @@ def list_(*, as_json: Json = False) -> None:
         limits = tenant.limits
         table.add_row(
             str(tenant.tenant_id),
-            _escape(tenant.name),
+            printable(tenant.name),
             tenant.plan,
             tenant.status,
             f"{limits.events_per_second:g}",
@@ -81,53 +90,88 @@ def list_(*, as_json: Json = False) -> None:
 
 
 @app.command()
-def show(
-    tenant_id: Annotated[UUID, typer.Argument(help="As printed by `create` and `list`.")], *, as_json: Json = False
+def show(tenant_id: TenantId, *, as_json: Json = False) -> None:
+    """Show one tenant: its limits, its clients, and how far its deletion is if that was asked for."""
+    _show(operate(OperatorSettings.load(), lambda engine: _look(engine, tenant_id)), as_json=as_json)
+
+
+@app.command()
+def plan(
+    tenant_id: TenantId,
+    plan_id: Annotated[str, typer.Argument(metavar="PLAN", help="free, standard, enterprise or one of your own.")],
+    rate: Rate = None,
+    burst: Burst = None,
+    *,
+    as_json: Json = False,
 ) -> None:
-    """Show one tenant: its limits and its clients."""
-    tenant, clients = _run(OperatorSettings.load(), lambda engine: lifecycle.show(engine, tenant_id))
+    """Put a tenant on a plan. Its own rate and burst are then exactly those given here. Holds within a second."""
+    _change(
+        tenant_id,
+        lambda connection: lifecycle.change_plan(connection, tenant_id, plan_id, rate, burst, Actor.operator()),
+        as_json=as_json,
+    )
+
+
+@app.command()
+def suspend(tenant_id: TenantId, *, as_json: Json = False) -> None:
+    """Refuse a tenant everywhere within a second. What it has sent before is still stored."""
+    _change(tenant_id, lambda c: lifecycle.suspend(c, tenant_id, Actor.operator()), as_json=as_json)
+
+
+@app.command()
+def resume(tenant_id: TenantId, *, as_json: Json = False) -> None:
+    """Let a suspended tenant go on."""
+    _change(tenant_id, lambda c: lifecycle.resume(c, tenant_id, Actor.operator()), as_json=as_json)
+
+
+app.command("delete")(tenant_deletion.delete)
+app.command("usage")(usage)
+
+Look = tuple["Tenant", "Sequence[TenantClient]", "Deletion | None"]
+
+
+async def _look(engine: AsyncEngine, tenant_id: UUID) -> Look:
+    async with engine.connect() as connection:
+        tenant = await records.find_tenant(connection, tenant_id)
+        going = tenant.status in {records.DELETING, records.DELETED}
+        deletion = await read_deletion(connection, tenant_id) if going else None
+        return tenant, await records.clients_of(connection, tenant_id), deletion
+
+
+def _change(tenant_id: UUID, change: Callable[[AsyncConnection], Awaitable[None]], *, as_json: bool) -> None:
+    async def work(engine: AsyncEngine) -> Look:
+        async with engine.begin() as connection:
+            await change(connection)
+        return await _look(engine, tenant_id)
+
+    _show(operate(OperatorSettings.load(), work), as_json=as_json)
+
+
+def _show(look: Look, *, as_json: bool) -> None:
+    tenant, clients, deletion = look
+    fields = _tenant_fields(tenant) | ({} if deletion is None else {"deletion": tenant_deletion.fields(deletion)})
     if as_json:
-        typer.echo(json.dumps(_tenant_fields(tenant) | {"clients": [_client_fields(client) for client in clients]}))
+        typer.echo(json.dumps(fields | {"clients": [_client_fields(client) for client in clients]}))
         return
     console = Console(highlight=False)
-    for field, value in _tenant_fields(tenant).items():
-        console.print(f"{field:<18} {_escape(str(value))}", soft_wrap=True)
+    for field, value in fields.items():
+        console.print(f"{field:<18} {printable(str(value))}", soft_wrap=True)
     table = Table("client_id", "name", "scopes", "revoked")
     for client in clients:
         revoked = f"{client.revoked_at:%Y-%m-%d %H:%M}" if client.revoked_at else ""
-        table.add_row(client.client_id, _escape(client.name), " ".join(client.scopes), revoked)
+        table.add_row(client.client_id, printable(client.name), " ".join(client.scopes), revoked)
     console.print(table)
 
 
-def _run(settings: OperatorSettings, work: Callable[[AsyncEngine], Awaitable[T]]) -> T:
-    """`work` with an engine that logs in as sluice_auth."""
-
-    async def with_engine() -> T:
-        engine = create_engine(settings.postgres_auth_url.get_secret_value(), pool_size=1)
-        try:
-            return await work(engine)
-        finally:
-            await engine.dispose()
-
-    try:
-        return asyncio.run(with_engine())
-    except (SQLAlchemyError, OSError, TimeoutError) as error:
-        cause = getattr(error, "orig", None) or error
-        raise CommandError(f"PostgreSQL does not answer: {cause}") from error
-
-
 def _tenant_fields(tenant: Tenant) -> dict[str, Any]:
-    limits = tenant.limits
     return {
         "tenant_id": str(tenant.tenant_id),
         "name": tenant.name,
         "plan": tenant.plan,
         "status": tenant.status,
         "created_at": tenant.created_at.isoformat().replace("+00:00", "Z"),
-        "events_per_second": limits.events_per_second,
-        "burst": limits.burst,
-        "max_event_bytes": limits.max_event_bytes,
-        "shards": limits.shards,
+        **members(tenant.limits, tenant.allowance),
+        "overrides": {"events_per_second": tenant.own_rate, "burst": tenant.own_burst},
     }
 
 
@@ -139,8 +183,3 @@ def _client_fields(client: TenantClient) -> dict[str, Any]:
         "created_at": client.created_at.isoformat().replace("+00:00", "Z"),
         "revoked_at": client.revoked_at and client.revoked_at.isoformat().replace("+00:00", "Z"),
     }
-
-
-def _escape(value: str) -> str:
-    """A name is someone else's text: no Rich markup, no control characters for the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value).replace("[", r"\[")

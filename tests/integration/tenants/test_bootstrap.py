@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -13,8 +14,8 @@ from auth.clients import find_client
 from auth.credentials import key_bytes
 from auth.keys import KeyRing
 from tenants.bootstrap import ensure_platform
-from tenants.lifecycle import show
 from tenants.platform import PLATFORM_TENANT_ID
+from tenants.records import show
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Database
@@ -60,7 +61,7 @@ async def test_the_first_start_makes_a_key_an_administrator_and_a_demo_tenant(em
     assert (admin.tenant_id, admin.scopes) == (PLATFORM_TENANT_ID, ("platform:admin",))
     assert str(demo.tenant_id) == made["demo"]["tenant_id"]
     assert demo.scopes == ("events:write", "events:read", "tenant:admin")
-    assert demo.has_secret(key_bytes(settings.secret_hash_key), made["demo"]["client_secret"])
+    assert demo.matching_secret(key_bytes(settings.secret_hash_key), made["demo"]["client_secret"])
     assert (tenant.name, tenant.plan) == ("demo", "enterprise")
 
 
@@ -116,3 +117,29 @@ async def test_starts_at_the_same_time_make_one_key_and_one_tenant_each(empty: D
     assert len({entry["demo"]["tenant_id"] for entry in made}) == 1
     keys, tenants, _ = await counts(empty)
     assert (keys, tenants) == (1, 2)
+
+
+@pytest.mark.parametrize("status", ["deleting", "deleted"])
+async def test_a_demo_tenant_that_was_deleted_stays_so_and_another_takes_its_place(
+    empty: Database, status: str
+) -> None:
+    settings = empty.settings()
+    made = await ensure_platform(settings, None)
+    await execute(empty, "update tenants set status = $1 where name = 'demo'", status)
+    again = await ensure_platform(settings, made)
+    assert again["demo"]["tenant_id"] != made["demo"]["tenant_id"]
+    assert again["admin"] == made["admin"]
+    assert await ensure_platform(settings, again) == again
+
+
+async def test_what_it_makes_is_in_the_audit_log(empty: Database) -> None:
+    made = await ensure_platform(empty.settings(), None)
+    connection = await asyncpg.connect(empty.admin_url)
+    rows = await connection.fetch("select tenant_id, actor_kind, action, subject from audit_log order by at")
+    await connection.close()
+    demo = made["demo"]
+    assert {tuple(row) for row in rows} == {
+        (PLATFORM_TENANT_ID, "operator", "client.created", made["admin"]["client_id"]),
+        (uuid.UUID(demo["tenant_id"]), "operator", "tenant.created", demo["tenant_id"]),
+        (uuid.UUID(demo["tenant_id"]), "operator", "client.created", demo["client_id"]),
+    }

@@ -12,9 +12,10 @@ from app.errors import InvalidError, NotFoundError
 from auth.clients import find_client
 from auth.credentials import key_bytes
 from tenants.directory import Directory
-from tenants.lifecycle import create_tenant, list_tenants, show
+from tenants.lifecycle import create_tenant
 from tenants.plans import TenantLimits, known_plans
 from tenants.platform import PLATFORM_TENANT_ID
+from tenants.records import list_tenants, show
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -36,7 +37,7 @@ async def test_a_new_tenant_has_its_plans_limits_and_a_client_with_all_tenant_sc
     ]
     assert client is not None
     assert client.tenant_id == created.tenant_id
-    assert client.has_secret(key_bytes(settings.secret_hash_key), created.client_secret)
+    assert client.matching_secret(key_bytes(settings.secret_hash_key), created.client_secret)
 
 
 async def test_each_limit_of_its_own_overrides_the_plans(auth_engine: AsyncEngine, settings: GatewaySettings) -> None:
@@ -62,10 +63,10 @@ async def test_each_limit_of_its_own_overrides_the_plans(auth_engine: AsyncEngin
         ({"name": "a\x1b[2J"}, "/name"),
         ({"name": "a\ud800"}, "/name"),
         ({"plan": "gold"}, "/plan"),
-        ({"rate": 0}, "/rate"),
-        ({"rate": -1}, "/rate"),
-        ({"rate": math.nan}, "/rate"),
-        ({"rate": math.inf}, "/rate"),
+        ({"rate": 0}, "/events_per_second"),
+        ({"rate": -1}, "/events_per_second"),
+        ({"rate": math.nan}, "/events_per_second"),
+        ({"rate": math.inf}, "/events_per_second"),
         ({"burst": 0}, "/burst"),
         ({"burst": 2**31}, "/burst"),
         ({"scopes": ("platform:admin",)}, "/scopes"),

@@ -1,0 +1,1 @@
+"""The platform's side of tenants over HTTP: tenants, plans, usage and audit of all."""
