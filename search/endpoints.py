@@ -18,7 +18,7 @@ from app.errors import (
     UnavailableError,
     UnsupportedMediaTypeError,
 )
-from app.reads.parameters import Reading, openapi_parameters, pairs_of_query
+from app.parameters import Reading, openapi_parameters, pairs_of_query
 from app.state import SearchClient, SettingsOf
 from auth.dependencies import EventsReader
 from search import answers, execute

@@ -13,7 +13,7 @@ from elasticsearch import ApiError, AsyncElasticsearch
 
 from search.client import UNAVAILABLE_STATUSES, IndexUnavailable
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raised with every change of mapping or analysis; slices made before keep theirs until they are built again."""
 
 REFRESH_INTERVAL: Final = "500ms"
@@ -112,7 +112,21 @@ _ANALYSIS: dict[str, Any] = {
 """No stop words: "all words must match" counts each of them."""
 
 
-_STEMS: dict[str, Any] = {"type": "text", "analyzer": "stems", "search_analyzer": "stems_of_query"}
+_SIMILARITY: dict[str, Any] = {
+    "of_one_document": {
+        "type": "scripted",
+        "script": {
+            "source": "query.boost * 2.2 * doc.freq / (doc.freq + 1.2 * (0.25 + 0.75 * doc.length / 20.0))",
+        },
+    }
+}
+"""BM25 (k1 = 1.2, b = 0.75) without its two statistics over all documents of a shard, which tenants share: by how much
+a word lowered the score of one's own event, one could read how often others have it. The length that counts as average
+is fixed. What it costs is small: each hit has all words of the query, so that one is rarer orders little.
+"""
+
+_SCORED = {"similarity": "of_one_document"}
+_STEMS: dict[str, Any] = {"type": "text", "analyzer": "stems", "search_analyzer": "stems_of_query", **_SCORED}
 
 
 _MAPPINGS: dict[str, Any] = {
@@ -137,8 +151,8 @@ _MAPPINGS: dict[str, Any] = {
         | {
             "fields": {
                 # Unstemmed: prefers the very word in ranking; prefixes and typing errors are looked for here.
-                "words": {"type": "text", "analyzer": "words", "index_options": "freqs"},
-                "exact": {"type": "text", "analyzer": "exact"},
+                "words": {"type": "text", "analyzer": "words", "index_options": "freqs", **_SCORED},
+                "exact": {"type": "text", "analyzer": "exact", **_SCORED},
             }
         },
         "label": _STEMS,
@@ -166,6 +180,7 @@ def template(index_prefix: str, *, shards: int = 1, replicas: int = 0) -> dict[s
                     "mapping": {"total_fields": {"limit": 50}},
                 },
                 "analysis": _ANALYSIS,
+                "similarity": _SIMILARITY,
             },
             "mappings": _MAPPINGS,
         },

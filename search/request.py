@@ -15,7 +15,7 @@ import msgspec
 
 from app.errors import Fault, InvalidError, MalformedError
 from app.events.timestamps import format_utc
-from app.reads.parameters import Parameter, Reading
+from app.parameters import Parameter, Reading
 from app.reads.window import NAME_CHARACTERS, WINDOW_PARAMETERS, Window, read_window
 from search import cursor
 from search.query import LONGEST_QUERY, All, QuerySyntaxError, parse

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import Phase
 
-from app.reads.parameters import Reading
+from app.parameters import Reading
 from search import execute
 from search.answers import answer_bytes
 from search.bulk import BulkOutcome, bulk_write

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from app.database import create_engine
 from app.http_errors import install as install_error_handlers
+from app.throttling.throttle import Throttle
 from auth.endpoints import router as oauth
 from auth.keys import KeyRing, ensure_signing_key
 from auth.tokens import TokenVerifier
@@ -87,7 +88,7 @@ async def site_over(database: Database, index: Index) -> AsyncIterator[Site]:
         verifier = TokenVerifier(keys, directory, issuer=settings.issuer, audience=settings.issuer)
         app = application(
             settings=settings, auth_engine=engine, keys=keys, directory=directory, verifier=verifier,
-            search_client=index.client,
+            search_client=index.client, throttle=Throttle(settings),
         )  # fmt: skip
         yield Site(app, engine, settings)
     finally:
