@@ -85,6 +85,14 @@ class MethodNotAllowedError(AppError):
     title = "Method not allowed"
 
 
+class ConflictError(AppError):
+    """Valid, but not in the state that things are in."""
+
+    status = 409
+    code = "conflict"
+    title = "Conflict"
+
+
 class TooLargeError(AppError):
     status = 413
     code = "too-large"
@@ -109,6 +117,13 @@ class RateLimitedError(AppError):
     status = 429
     code = "rate-limited"
     title = "Too many requests"
+
+
+class QuotaExceededError(RateLimitedError):
+    """The month's quota of events is used up."""
+
+    code = "quota-exceeded"
+    title = "Quota used up"
 
 
 class UnavailableError(AppError):

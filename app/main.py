@@ -24,13 +24,23 @@ from app.observe import observed
 from app.reads.endpoints import router as reads
 from app.settings import GatewaySettings
 from app.state import State
+from app.throttling.throttle import Throttle
 from auth.endpoints import router as oauth
 from auth.keys import KeyRing, ensure_signing_key
 from auth.tokens import TokenVerifier
 from search.client import make_client
 from search.endpoints import router as search
+from tenants.administration.endpoints import router as tenants
+from tenants.administration.oversight_endpoints import router as oversight
+from tenants.administration.plan_endpoints import router as plans
+from tenants.audit_endpoints import router as audit
+from tenants.clients.endpoints import platform_router as clients_of_tenants
+from tenants.clients.endpoints import router as clients
+from tenants.clients.secret_endpoints import router as client_secrets
 from tenants.directory import Directory
-from tenants.limits import TokenBuckets
+from tenants.limits.buckets import TokenBuckets
+from tenants.usage.endpoints import router as usage
+from tenants.usage.refusals import Refusals
 
 log = structlog.get_logger()
 
@@ -62,7 +72,8 @@ def create_app(settings: GatewaySettings, state: State | None = None) -> Gateway
 
     app = Gateway(**openapi.DESCRIPTION, lifespan=lifespan if state is None else None)
     app.state.sluice = state
-    for router in (oauth, reads, search, health.router):
+    managing = (clients, client_secrets, audit, usage, tenants, clients_of_tenants, plans, oversight)
+    for router in (oauth, reads, search, *managing, health.router):
         app.include_router(router)
     # Here for other methods, which get 405, and for whoever lists routes; POST never comes this far.
     app.router.routes += [Route(path, app.ingest, methods=["POST"]) for path in (SINGLE, BATCH)]
@@ -85,8 +96,11 @@ async def open_state(settings: GatewaySettings) -> AsyncIterator[State]:
         auth_engine = create_engine(settings.postgres_auth_url.get_secret_value(), pool_size=5)
         stack.push_async_callback(auth_engine.dispose)
         await ensure_signing_key(auth_engine, settings)
-        keys = await KeyRing.load(auth_engine, settings)
-        directory = await Directory.load(auth_engine)
+        # Connections of its own: what was revoked must be learnt however many ask for tokens.
+        watch_engine = create_engine(settings.postgres_auth_url.get_secret_value(), pool_size=2)
+        stack.push_async_callback(watch_engine.dispose)
+        keys = await KeyRing.load(watch_engine, settings)
+        directory = await Directory.load(watch_engine)
         directory.on_change(keys.refresh)
         polling = asyncio.create_task(directory.run())
         stack.push_async_callback(_end, polling)
@@ -103,6 +117,9 @@ async def open_state(settings: GatewaySettings) -> AsyncIterator[State]:
             processes=settings.gateway_processes,
         )
         stack.push_async_callback(buckets.close)
+        refusals = Refusals(auth_engine)
+        stack.push_async_callback(refusals.flush)
+        stack.push_async_callback(_end, asyncio.create_task(refusals.run()))
         search_client = make_client(settings.elasticsearch_url.get_secret_value())
         stack.push_async_callback(search_client.close)
         publisher = Publisher(
@@ -124,6 +141,8 @@ async def open_state(settings: GatewaySettings) -> AsyncIterator[State]:
             keys=keys,
             verifier=TokenVerifier(keys, directory, issuer=settings.issuer, audience=settings.issuer),
             buckets=buckets,
+            refusals=refusals,
+            throttle=Throttle(settings),
             publisher=publisher,
         )
 

@@ -1,4 +1,7 @@
-"""Around every request that FastAPI answers: the request id on the answer, a count and a time. No decision."""
+"""Around every request that FastAPI answers: the request id and what limits say on the answer, a count and a time.
+
+No decision.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from typing import Any
 
 from app.metrics import REQUEST_SECONDS, REQUESTS
 from app.request_id import HEADER, request_id_of
+
+EXTRA_HEADERS = "sluice.extra_headers"
+"""Key of the ASGI scope under which headers (pairs of bytes) are left that the answer shall carry, whatever it is."""
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -27,7 +33,8 @@ def observed(app: AsgiApp) -> AsgiApp:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (HEADER, request_id.encode())]
+                added = [(HEADER, request_id.encode()), *scope.get(EXTRA_HEADERS, ())]
+                message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
         try:

@@ -12,7 +12,10 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
+from app.errors import PROBLEM_JSON, Fault, InvalidError
 from app.ingest.openapi import PATHS, SCHEMAS
+from app.throttling.openapi import describe as describe_limits
+from auth.dependencies import LIMITS
 
 DESCRIPTION: dict[str, Any] = {
     "title": "Sluice",
@@ -76,8 +79,11 @@ def install(app: FastAPI) -> None:
         known = app.openapi_schema is not None
         schema = generated()
         if not known:
-            schema["paths"] |= PATHS
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            _restore_nulls(schema["paths"], schemas)
+            _describe_bad_paths(schema["paths"], schemas)
+            describe_limits(schema["paths"], LIMITS)
+            schema["paths"] |= PATHS
             schemas |= {"Fault": _FAULT, "Problem": _PROBLEM, **SCHEMAS}
         return schema
 
@@ -94,3 +100,50 @@ def install(app: FastAPI) -> None:
             swagger_css_url="/docs/assets/swagger-ui.css",
             swagger_favicon_url="/docs/assets/favicon.png",
         )
+
+
+def _restore_nulls(paths: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """FastAPI leaves nulls out of the whole document, also where an example shows that a member is null."""
+    for schema in schemas.values():
+        if "example" in schema:
+            schema["example"] = _with_nulls(schema["example"], schema, schemas)
+    for operation in (operation for operations in paths.values() for operation in operations.values()):
+        for holder in operation.get("requestBody", {}).get("content", {}).values():
+            for example in holder.get("examples", {}).values():
+                example["value"] = _with_nulls(example.get("value"), holder["schema"], schemas)
+
+
+def _with_nulls(example: Any, schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"].rpartition("/")[2]]
+    if "anyOf" in schema:
+        schema = next(choice for choice in schema["anyOf"] if choice != {"type": "null"})
+        return example if example is None else _with_nulls(example, schema, schemas)
+    if isinstance(example, list):
+        return [_with_nulls(item, schema.get("items", {}), schemas) for item in example]
+    if isinstance(example, dict):
+        missing = dict.fromkeys(name for name in schema.get("required", ()) if name not in example)
+        known = schema.get("properties", {})
+        return {name: _with_nulls(value, known.get(name, {}), schemas) for name, value in (example | missing).items()}
+    return example
+
+
+def _describe_bad_paths(paths: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """In place of FastAPI's own 422, which nothing here answers: ours, where a part of the path has a form to keep."""
+    for path, operations in paths.items():
+        for operation in operations.values():
+            if "application/json" not in operation["responses"].get("422", {}).get("content", {}):
+                continue
+            formed = [entry["name"] for entry in operation.get("parameters", ()) if "format" in entry["schema"]]
+            if formed:
+                fault = Fault(f"/path/{formed[0]}", "Input should be a valid UUID")
+                error = InvalidError("The request is not valid.", (fault,))
+                content = {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "example": error.problem(instance=path, request_id="5f0c9a7e1b2d4c3f"),
+                }
+                operation["responses"]["422"] = {"description": error.title, "content": {PROBLEM_JSON: content}}
+            else:
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)

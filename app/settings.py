@@ -9,8 +9,11 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -33,6 +36,12 @@ def _key_of_32_bytes(value: SecretStr) -> SecretStr:
         raise ValueError("must be the base64 of 32 bytes")
     return value
 
+
+RequestLimit = Annotated[
+    str, StringConstraints(strip_whitespace=True, pattern=r"^[1-9][0-9]{0,8}/(second|minute|hour|day)$")
+]
+MAX_TOKEN_LIFETIME_SECONDS = 3600
+"""For so long keys that sign no longer are believed (`auth.rotation`)."""
 
 SecretUrl = Annotated[SecretStr, AfterValidator(_not_blank)]
 SecretKey = Annotated[SecretStr, AfterValidator(_key_of_32_bytes)]
@@ -100,6 +109,37 @@ class OperatorSettings(Settings):
     secret_hash_key: SecretKey
 
 
+def _networks(value: str) -> str:
+    for part in filter(None, (part.strip() for part in value.split(","))):
+        try:
+            ip_network(part)
+        except ValueError as error:
+            raise ValueError(f"{part} is not a network such as 10.0.0.0/8") from error
+    return value
+
+
+def _issuer(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host, _port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError("is not a URL") from error
+    if parts.scheme not in {"http", "https"} or not host or parts.username is not None:
+        raise ValueError("must be a URL such as https://events.example.com")
+    if parts.query or parts.fragment:
+        raise ValueError("must have neither query nor fragment")  # RFC 8414 section 2
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ValueError("must be https, unless its host is localhost or a loopback address")
+    return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class GatewaySettings(OperatorSettings):
     """For `sluice api`."""
 
@@ -108,14 +148,25 @@ class GatewaySettings(OperatorSettings):
     redis_prefix: str = "sluice"
     kafka_bootstrap: NonBlank
     elasticsearch_url: SecretUrl
-    issuer: NonBlank
+    issuer: Annotated[NonBlank, AfterValidator(_issuer)]
     api_host: NonBlank = "127.0.0.1"
     api_port: int = Field(default=8000, ge=1, le=65535)
-    token_lifetime_seconds: int = Field(default=600, ge=10, le=3600)
+    token_lifetime_seconds: int = Field(default=600, ge=10, le=MAX_TOKEN_LIFETIME_SECONDS)
+    assertion_audience_token_url: bool = False
     produce_timeout_seconds: float = Field(default=5.0, gt=0, le=60)
     pending_bytes: int = Field(default=64 * 2**20, ge=2**20)
     limiter_timeout_seconds: float = Field(default=0.5, gt=0, le=10)
     gateway_processes: int = Field(default=1, ge=1, le=1024)
+    token_limit: RequestLimit = "60/minute"  # noqa: S105  no secret
+    admin_limit: RequestLimit = "120/minute"
+    query_limit: RequestLimit = "1200/minute"
+    failure_limit: RequestLimit = "30/minute"
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
+
+    @cached_property
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Proxies whose `X-Forwarded-For` is believed."""
+        return tuple(ip_network(part.strip()) for part in self.trusted_proxies.split(",") if part.strip())
 
 
 class WorkerSettings(Settings):
@@ -124,6 +175,14 @@ class WorkerSettings(Settings):
     postgres_worker_url: SecretUrl
     kafka_bootstrap: NonBlank
     elasticsearch_url: SecretUrl
+
+
+class MaintainSettings(WorkerSettings):
+    """For `sluice worker maintain`, which removes what is no longer wanted wherever it is."""
+
+    postgres_auth_url: SecretUrl
+    redis_url: SecretUrl
+    redis_prefix: str = "sluice"
 
 
 class VerifySettings(OperatorSettings):

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from app.ingest.publish import Publisher
+    from app.throttling.throttle import Throttle
     from auth.keys import KeyRing
     from auth.tokens import TokenVerifier
     from tenants.directory import Directory
-    from tenants.limits import TokenBuckets
+    from tenants.limits.buckets import TokenBuckets
+    from tenants.usage.refusals import Refusals
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class State:
     keys: KeyRing
     verifier: TokenVerifier
     buckets: TokenBuckets
+    refusals: Refusals
+    throttle: Throttle
     publisher: Publisher
 
 

@@ -22,14 +22,20 @@ def cells(report: dict[str, Any]) -> list[tuple[str, ...]]:
         (
             str(row["number"]),
             row["name"],
-            f"{statistics.median(row['subject']):,.0f} {row['unit']}",
-            f"{statistics.median(row['reference']):,.0f}",
-            f"{row['ratio']:.2f}",
-            f"≥ {row['aim']:.2f}",
+            *_measured(row),
             ", ".join(f"{name} {value:.1f}" for name, value in row["notes"].items()),
         )
         for row in report["rows"]
     ]
+
+
+def _measured(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    """What was measured, the reference, their ratio and its aim. A row without a reference aims at a time at most."""
+    subject = statistics.median(row["subject"])
+    if row["ratio"] is None:
+        return f"{subject:.1f} {row['unit']}", "", "", f"≤ {row['aim']:.0f} {row['unit'].partition('/')[0]}"
+    reference = statistics.median(row["reference"])
+    return f"{subject:,.0f} {row['unit']}", f"{reference:,.0f}", f"{row['ratio']:.2f}", f"≥ {row['aim']:.2f}"
 
 
 def show(report: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ RECORD_EVENTS = 100
 
 @dataclass
 class Row:
-    """One row: what was measured, against what, and the ratio of the medians."""
+    """One row: what was measured, against what, and the ratio of the medians (None: it has no reference)."""
 
     number: int
     name: str
@@ -43,7 +43,9 @@ class Row:
     notes: dict[str, float] = field(default_factory=dict)
 
     @property
-    def ratio(self) -> float:
+    def ratio(self) -> float | None:
+        if not self.reference:
+            return None
         return statistics.median(self.subject) / statistics.median(self.reference)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import os
 import secrets
 import signal
@@ -58,7 +59,10 @@ async def until(look: Callable[[], Awaitable[T]], wanted: Callable[[T], bool], *
 
 @dataclass
 class System:
-    """One Sluice. `environment` is what its processes are told; `start` and `kill` act on them by name."""
+    """One Sluice. `environment` is what its processes are told; `start` and `kill` act on them by name.
+
+    `urls` says where each API process listens that was started; `url`, the issuer, is the one named `api`.
+    """
 
     endpoints: Endpoints
     folder: Path
@@ -66,6 +70,7 @@ class System:
     url: str
     admin_url: str
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     async def create(cls, endpoints: Endpoints, folder: Path, **settings: str) -> System:
@@ -89,6 +94,8 @@ class System:
             "ISSUER": url,
             "API_PORT": str(api_port),
             "METRICS_PORT": str(metrics),
+            # Tests send from one address what many would; those of the limits set their own.
+            **{f"{limit}_LIMIT": "1000000/minute" for limit in ("TOKEN", "ADMIN", "QUERY", "FAILURE")},
             **settings,
         }
         system = cls(endpoints, folder, {f"SLUICE_{k}": v for k, v in environment.items()}, url, admin_url)
@@ -107,27 +114,36 @@ class System:
         return kind(_env_file=None, **{k: v for k, v in values.items() if k in kind.model_fields})  # type: ignore[attr-defined,call-arg]
 
     async def start(self, *names: str) -> None:
-        """Start `api` or workers; a name may carry a suffix (`store-2`). Waits until the API is ready."""
+        """Start `api` or workers; a name may carry a suffix (`store-2`). Waits until each API is ready.
+
+        `api` has the port of the settings; another one (`api-2`) gets one of its own, see `urls`.
+        """
         for name in names:
             kind = name.partition("-")[0]
             arguments = ["api"] if kind == "api" else ["worker", kind]
             environment = os.environ | self.environment | {"SLUICE_HOME": str(self.folder / "none")}
-            if kind != "api":
-                environment["SLUICE_METRICS_PORT"] = str(free_ports(1)[0])
+            if name != "api":
+                metrics, port = free_ports(2)
+                environment["SLUICE_METRICS_PORT"] = str(metrics)
+                if kind == "api":
+                    environment["SLUICE_API_PORT"] = str(port)
+            if kind == "api":
+                self.urls[name] = f"http://127.0.0.1:{environment['SLUICE_API_PORT']}"
             log = (self.folder / f"{name}.log").open("ab")
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "app.cli.main", *arguments], cwd=ROOT, env=environment, stdout=log, stderr=log
             )
             log.close()
-        if any(name.startswith("api") for name in names):
-            await until(self._is_ready, bool, seconds=60)
+        for name in names:
+            if name in self.urls:
+                await until(functools.partial(self._is_ready, self.urls[name]), bool, seconds=60)
 
-    async def _is_ready(self) -> bool:
+    async def _is_ready(self, url: str) -> bool:
         for name, process in self.processes.items():
             assert process.poll() is None, f"{name} ended: {self.log(name)[-2000:]}"
         async with httpx.AsyncClient() as client:
             try:
-                return (await client.get(f"{self.url}/api/v1/ready", timeout=2)).status_code == 200
+                return (await client.get(f"{url}/api/v1/ready", timeout=2)).status_code == 200
             except httpx.TransportError:
                 return False
 
@@ -174,11 +190,11 @@ class System:
 
     @asynccontextmanager
     async def client(
-        self, tenant: MadeTenant | None = None, scope: str | None = None
+        self, tenant: MadeTenant | None = None, scope: str | None = None, *, of: str = "api"
     ) -> AsyncIterator[httpx.AsyncClient]:
-        """An HTTP client that speaks for `tenant` (nobody if None)."""
+        """An HTTP client that speaks for `tenant` (nobody if None) to the API process `of` this name."""
         headers = {"Authorization": f"Bearer {await self.token(tenant, scope)}"} if tenant is not None else {}
-        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=self.urls[of], headers=headers, timeout=60) as client:
             yield client
 
     async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:

@@ -39,6 +39,7 @@ class Database:
             "elasticsearch_url": "http://127.0.0.1:9",
             "key_encryption_key": random_key(),
             "secret_hash_key": random_key(),
+            **{f"{limit}_limit": "1000000/minute" for limit in ("token", "admin", "query", "failure")},
             "issuer": "http://127.0.0.1:8000",
         }
         return GatewaySettings.model_validate(values | changes)

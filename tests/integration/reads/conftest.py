@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from app.database import create_engine
 from app.http_errors import install
 from app.reads.endpoints import router
+from app.throttling.throttle import Throttle
 from auth.keys import KeyRing, ensure_signing_key
 from auth.scopes import EVENTS_READ
 from auth.tokens import TokenVerifier, issue_token
@@ -71,7 +72,9 @@ class Gateway:
 
     def over(self, engine: AsyncEngine) -> FastAPI:
         app = FastAPI()
-        app.state.sluice = SimpleNamespace(engine=engine, verifier=self.verifier)
+        app.state.sluice = SimpleNamespace(
+            engine=engine, verifier=self.verifier, settings=self.settings, throttle=Throttle(self.settings)
+        )
         app.include_router(router)
         install(app)
         return app

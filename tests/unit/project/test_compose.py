@@ -14,14 +14,14 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from app.settings import GatewaySettings, MigrationSettings, OperatorSettings, Settings, WorkerSettings
+from app.settings import GatewaySettings, MigrationSettings, OperatorSettings, Settings
 from deploy import compose_env
-from workers.main import WORKERS
+from workers.main import WORKERS, settings_for
 
 PROCESSES: dict[str, type[Settings]] = {
     "api": GatewaySettings,
     "migrate": MigrationSettings,
-    **{f"worker-{name}": WorkerSettings for name in WORKERS},
+    **{f"worker-{name}": settings_for([name]) for name in WORKERS},
 }
 SERVERS = ("postgres", "redis", "kafka", "elasticsearch")
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_]+)(?::(?P<kind>[?-])(?P<rest>[^}]*))?\}")

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from app.errors import InvalidError, MalformedError
-from app.reads.parameters import Reading
+from app.parameters import Reading
 from search import cursor
 from search.request import PARAMETERS, SearchRequest, pairs_of_body, read_request
 
