@@ -38,7 +38,7 @@ async def _principal(
     throttle = state_of(request).throttle
     try:
         principal = await authenticated(state_of(request), request.scope)
-    except UnauthorizedError as error:
+    except (UnauthorizedError, ForbiddenError) as error:
         throttle.token_refused(request.scope, error)
         raise
     # Before the scopes are looked at: a refusal counts too.

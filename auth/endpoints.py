@@ -38,6 +38,7 @@ from auth.server import Answer, Asked, Decision, decide, error_answer
 from auth.uses import note_use, revoke_token, spend_assertion
 
 if TYPE_CHECKING:
+    from auth.keys import KeyRing
     from auth.metadata import Endpoint
     from auth.principal import Principal
 
@@ -131,6 +132,7 @@ async def _loaded(state: State, request: Request, endpoint: Endpoint) -> Asked:
     client = None
     if client_id is not None:
         async with asyncio.timeout(ANSWER_SECONDS), state.auth_engine.connect() as connection:
+            state.throttle.check_failures(request.scope, client_id)
             client = await find_client(connection, client_id)
     return Asked(
         endpoint,
@@ -139,8 +141,15 @@ async def _loaded(state: State, request: Request, endpoint: Endpoint) -> Asked:
         client_address(request.scope, state.settings.trusted_networks),
         client,
         token=None if endpoint == "token" else await _judged(state, form.get("token", "")),
-        signing_key=state.keys.signing_key(time.time()) if endpoint == "token" else None,
+        signing_key=(await _keys(state)).signing_key(time.time()) if endpoint == "token" else None,
     )
+
+
+async def _keys(state: State) -> KeyRing:
+    """The keys. A process that was frozen looks first, or it would use those that were retired meanwhile."""
+    if state.directory.is_stale():
+        await state.directory.catch_up()
+    return state.keys
 
 
 async def _judged(state: State, presented: str) -> Principal | None:
@@ -203,4 +212,4 @@ async def server_metadata(request: Request) -> JSONResponse:
 )
 async def jwks(request: Request) -> JSONResponse:
     """A JWK Set (RFC 7517), with keys that will sign soon. Read it again when a token names an unknown `kid`."""
-    return JSONResponse(state_of(request).keys.jwks(time.time()), headers=CACHEABLE)
+    return JSONResponse((await _keys(state_of(request))).jwks(time.time()), headers=CACHEABLE)

@@ -63,7 +63,11 @@ def public_key_set(given: Any, pointer: str = "/jwks") -> dict[str, Any]:
             pass
         case _:
             raise _invalid([Fault(pointer, f'must be {{"keys": […]}} with 1 to {MOST_KEYS} keys (RFC 7517)')])
-    if len(json.dumps(given, separators=(",", ":")).encode()) > LARGEST_SET:
+    try:
+        size = len(json.dumps(given, separators=(",", ":")))
+    except RecursionError:
+        raise _invalid([Fault(pointer, "is nested too deep")]) from None
+    if size > LARGEST_SET:
         raise _invalid([Fault(pointer, f"must be at most {LARGEST_SET} bytes of JSON")])
     faults: list[Fault] = []
     stored: list[dict[str, str]] = []

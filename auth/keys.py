@@ -105,6 +105,10 @@ class Keys:
         ready = [key for key in self.signing if key.signs_from <= now < key.retired_at]
         return max(ready, key=lambda key: (key.retired_at, key.signs_from), default=None)
 
+    def first_to_sign(self, now: float) -> SigningKey | None:
+        """Of all that are not retired the one whose time comes first."""
+        return next((key for key in self.signing if now < key.retired_at), None)
+
 
 class KeyRing:
     """The keys that tokens are signed with and verified by, as they were at the last `refresh`.
@@ -148,10 +152,12 @@ class KeyRing:
     def signing_key(self, now: float) -> SigningKey:
         """The key to sign with (`Keys.signer`); `now` in seconds since 1970.
 
+        If the time of none has come, `now` is from a clock behind PostgreSQL's, and the first of them signs already.
+
         Raises:
             SigningKeyError: there is none.
         """
-        key = self._keys.signer(now)
+        key = self._keys.signer(now) or self._keys.first_to_sign(now)
         if key is not None:
             return key
         raise SigningKeyError("There is no signing key under SLUICE_KEY_ENCRYPTION_KEY; `sluice up` makes one.")

@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from app.errors import ConflictError, NotFoundError
 from app.settings import MAX_TOKEN_LIFETIME_SECONDS
-from auth.keys import believed_keys, create_key, lock_keys
+from auth.keys import believed_keys, create_key, key_encryption_key_id, lock_keys
 from auth.tokens import CLOCK_SKEW_SECONDS
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ _SUPERSEDE = text("""
 _RETIRE = text("update signing_keys set retired_at = to_timestamp(:now) where kid = :kid")
 _FIND = text("select extract(epoch from retired_at)::float8 as retired_at from signing_keys where kid = :kid")
 _FORGET = text(f"delete from signing_keys where retired_at < to_timestamp(:now) - interval '{FORGOTTEN_AFTER}'")  # noqa: S608  a constant
+# Null if there is no key at all.
+_ALL_UNDER_ANOTHER = text("""
+    select bool_and(key_encryption_key_id <> :id) from signing_keys
+    where retired_at is null or retired_at > to_timestamp(:now)
+""")
 _LIST = text("""
     select kid, algorithm, created_at, signs_from, retired_at, key_encryption_key_id from signing_keys
     order by signs_from, kid
@@ -77,8 +82,12 @@ STATES = {
 
 
 async def rotate(connection: AsyncConnection, key_encryption_key: bytes, lead_seconds: float) -> Rotation:
-    """Make a key that signs `lead_seconds` from now. Keys that retired a month ago are removed."""
-    now = await lock_keys(connection)
+    """Make a key that signs `lead_seconds` from now. Keys that retired a month ago are removed.
+
+    Raises:
+        ConflictError: no process uses this key-encryption key.
+    """
+    now = await _lock(connection, key_encryption_key)
     await connection.execute(_FORGET, {"now": now})
     return await _succeed(connection, key_encryption_key, now + lead_seconds)
 
@@ -89,9 +98,9 @@ async def retire(connection: AsyncConnection, key_encryption_key: bytes, kid: st
 
     Raises:
         NotFoundError: there is no such key.
-        ConflictError: it was retired already.
+        ConflictError: it was retired already, or no process uses this key-encryption key.
     """
-    now = await lock_keys(connection)
+    now = await _lock(connection, key_encryption_key)
     found = (await connection.execute(_FIND, {"kid": kid})).one_or_none()
     if found is None:
         raise NotFoundError(f"There is no key {kid}; `sluice keys list` names them.")
@@ -130,6 +139,21 @@ async def list_keys(connection: AsyncConnection, key_encryption_key: bytes) -> l
         )
         for row in await connection.execute(_LIST)
     ]
+
+
+async def _lock(connection: AsyncConnection, key_encryption_key: bytes) -> float:
+    """As `lock_keys`, but not under a key-encryption key that is none of the gateways'.
+
+    They would not believe a key made under it, and those that they do believe would end for its sake.
+    """
+    now = await lock_keys(connection)
+    values = {"id": key_encryption_key_id(key_encryption_key), "now": now}
+    if await connection.scalar(_ALL_UNDER_ANOTHER, values):
+        raise ConflictError(
+            "All keys are under another SLUICE_KEY_ENCRYPTION_KEY than this one; nothing was changed. "
+            "If it is to be the new one, start a gateway with it first."
+        )
+    return now
 
 
 async def _succeed(connection: AsyncConnection, key_encryption_key: bytes, signs_from: float) -> Rotation:

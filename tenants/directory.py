@@ -40,7 +40,9 @@ WAIT_SECONDS = ANSWER_TIMEOUT_SECONDS + 0.25
 """How long a request waits for a look: long enough to hear that it failed."""
 
 OUTAGE_SECONDS = POLL_SECONDS + ANSWER_TIMEOUT_SECONDS + 0.25
-"""How long a failed look excuses from another: until the next has failed too, so that in an outage nobody waits."""
+"""How long a failed look excuses from another, unless one is answered: until the next has failed too, so that in an
+outage nobody waits.
+"""
 
 READ_TIMEOUT_SECONDS = 10.0
 
@@ -104,9 +106,11 @@ class Directory:
         if time.monotonic() < self._excused_until:
             return
         with contextlib.suppress(OSError, TimeoutError, SQLAlchemyError):
-            async with asyncio.timeout(WAIT_SECONDS):
-                await asyncio.sleep(self.last_refreshed + at_most_every - time.monotonic())
-                await self.refresh()
+            await _in_time(self._refresh_after(self.last_refreshed + at_most_every), WAIT_SECONDS)
+
+    async def _refresh_after(self, moment: float) -> None:
+        await asyncio.sleep(moment - time.monotonic())
+        await self.refresh()
 
     def on_change(self, listener: Listener) -> None:
         """Call `listener` after each change of `control_version`. Raising fails the look, and the next calls again."""
@@ -164,6 +168,7 @@ class Directory:
         finally:
             self._looking = None
         self.last_refreshed, self.last_refreshed_at = began, began_at
+        self._excused_until = -float("inf")
 
     async def _versions(self) -> tuple[int, int]:
         async with self._engine.connect() as connection:

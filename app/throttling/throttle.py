@@ -25,7 +25,7 @@ from app.observe import EXTRA_HEADERS
 from app.throttling.windows import SCHEME
 
 if TYPE_CHECKING:
-    from app.errors import UnauthorizedError
+    from app.errors import AppError
     from app.settings import GatewaySettings
 
 _IPV6_HOST_BITS = 64
@@ -69,26 +69,29 @@ class Throttle:
     def admit_presented(self, scope: Any, client_id: str | None) -> None:
         """The same on the routes where a client authenticates, by the client that it says it is.
 
-        An address from which too many authentications failed is refused before anything is looked up, unless the
-        client has been let in from there lately: another's failures behind one proxy don't lock it out.
+        Raises:
+            RateLimitedError: one too many, or as `check_failures`; also readable as an OAuth error.
+        """
+        self.check_failures(scope, client_id)
+        try:
+            self.admit(scope, Limit.TOKEN, _presented(client_id))
+        except RateLimitedError as error:
+            raise _as_oauth(error) from None
+
+    def check_failures(self, scope: Any, client_id: str | None) -> None:
+        """Nothing, unless too many authentications failed from the address.
+
+        A client that was let in from there lately passes: another's failures behind one proxy don't lock it out. Who
+        waits asks again right before anything is looked up, or all who were sent at once would pass.
 
         Raises:
-            RateLimitedError: one too many; also readable as an OAuth error.
+            RateLimitedError: also readable as an OAuth error.
         """
         source = self._source(scope)
-        # What no client's id could be is counted as one, so that keys have a bound.
-        presented = client_id if client_id is not None and len(client_id) <= _LONGEST_CLIENT_ID else ""
         failures = (Limit.FAILURE, Limit.TOKEN, source)
-        try:
-            spent = not self.limiter.test(self._limits[Limit.FAILURE], *failures)
-            if spent and self.limiter.test(_LET_IN, presented, source):
-                raise self._refusal(scope, Limit.FAILURE, failures)
-            self.admit(scope, Limit.TOKEN, presented)
-        except RateLimitedError as error:
-            # RFC 6749 has no error of this meaning for section 5.2; this one is section 4.1.2.1's.
-            error.extra |= {"error": "temporarily_unavailable", "error_description": error.detail}
-            error.headers |= {"Cache-Control": "no-store"}
-            raise
+        spent = not self.limiter.test(self._limits[Limit.FAILURE], *failures)
+        if spent and self.limiter.test(_LET_IN, _presented(client_id), source):
+            raise _as_oauth(self._refusal(scope, Limit.FAILURE, failures))
 
     def authenticated(self, scope: Any, client_id: str) -> None:
         """Note that a client proved that it is the one it says it is."""
@@ -98,8 +101,8 @@ class Throttle:
         """Count a client authentication that failed, for `admit_presented`."""
         self.limiter.hit(self._limits[Limit.FAILURE], Limit.FAILURE, Limit.TOKEN, self._source(scope))
 
-    def token_refused(self, scope: Any, error: UnauthorizedError) -> None:
-        """Count a request whose token does not hold. Those with a good token from the same address go on.
+    def token_refused(self, scope: Any, error: AppError) -> None:
+        """Count a request whose token does not hold, or not there. Those with a good one from the same address go on.
 
         Raises:
             RateLimitedError: one too many; in place of `error`, whose challenge it carries.
@@ -141,6 +144,18 @@ class Throttle:
             (b"ratelimit", b'"%b";r=%d;t=%d' % (limit.encode(), stats.remaining, seconds)),
         ]
         return seconds
+
+
+def _presented(client_id: str | None) -> str:
+    """What no client's id could be is counted as one, so that keys have a bound."""
+    return client_id if client_id is not None and len(client_id) <= _LONGEST_CLIENT_ID else ""
+
+
+def _as_oauth(error: RateLimitedError) -> RateLimitedError:
+    # RFC 6749 has no error of this meaning for section 5.2; this one is section 4.1.2.1's.
+    error.extra |= {"error": "temporarily_unavailable", "error_description": error.detail}
+    error.headers |= {"Cache-Control": "no-store"}
+    return error
 
 
 def _share(item: RateLimitItem, processes: int) -> RateLimitItem:

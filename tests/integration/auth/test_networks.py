@@ -160,3 +160,11 @@ async def test_a_thousand_requests_with_tokens_ask_postgresql_nothing_but_what_p
             event.remove(gateway.auth_engine.sync_engine, "before_cursor_execute", record)
     assert set(statements) <= {"select version, revocations from control_version"}
     assert len(statements) <= len(looks) + 1
+
+
+async def test_tokens_used_from_elsewhere_are_counted_as_failures_of_that_address(settings: GatewaySettings) -> None:
+    changed = GatewaySettings.model_validate(settings.model_dump() | {"failure_limit": "2/minute"})
+    async with running(changed) as gateway:
+        _, token = await narrowed(gateway)
+        assert [(await get(gateway, token, OUTSIDE)).status_code for _ in range(3)] == [403, 403, 429]
+        assert (await get(gateway, token, INSIDE)).status_code == 200

@@ -48,9 +48,13 @@ class Relay:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(self._target.hostname, self._target.port)
         for source, sink in ((reader, back), (there, writer)):
-            task = asyncio.create_task(self._relay(source, sink))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(source, sink)
+
+    def _start(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._relay(source, sink))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _ended: sink.close())  # also of one that was cut before its first step
 
     async def _relay(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:

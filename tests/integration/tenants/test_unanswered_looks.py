@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import create_engine
 from tenants.directory import ANSWER_TIMEOUT_SECONDS, OUTAGE_SECONDS, STALE_SECONDS, WAIT_SECONDS, Directory
@@ -118,6 +119,36 @@ async def test_a_process_that_stood_still_during_a_look_does_not_take_that_for_a
     await directory.catch_up()
     assert directory.access(created.client_id) is None
     await look
+
+
+async def test_a_request_whose_process_stands_still_while_it_waits_for_a_look_hears_the_answer(
+    engine: AsyncEngine, relay: Relay, empty: Database
+) -> None:
+    created = await create_tenant(engine, empty.settings(), "acme", "free")
+    directory = await Directory.load(engine)
+    owner = await asyncpg.connect(empty.admin_url)
+    await grow_stale(directory)
+    relay.freeze()
+    waiting = asyncio.create_task(directory.catch_up())
+    await owner.execute("update tenants set status = 'suspended'")
+    await owner.close()
+    await relay.mend()
+    assert not waiting.done()
+    time.sleep(WAIT_SECONDS + 0.2)  # noqa: ASYNC251  as when it is frozen once more
+    await waiting
+    assert directory.access(created.client_id) is None
+
+
+async def test_an_answered_look_ends_the_excuse_that_a_failed_one_gave(engine: AsyncEngine, relay: Relay) -> None:
+    directory = await Directory.load(engine)
+    await relay.cut()
+    with pytest.raises((OSError, SQLAlchemyError)):
+        await directory.refresh()
+    assert time.monotonic() < directory._excused_until
+    await relay.mend()
+    await directory.refresh()
+    await until(lambda: time.monotonic() - directory.last_refreshed > STALE_SECONDS, STALE_SECONDS + 1)
+    assert directory.is_stale()
 
 
 async def test_who_gives_up_waiting_leaves_the_look_to_the_others(engine: AsyncEngine, relay: Relay) -> None:

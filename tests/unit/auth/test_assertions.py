@@ -53,13 +53,18 @@ def verify(
 
 
 def right(**changes: Any) -> str:
-    return KEY.assertion(CLIENT, ISSUER, **({"iat": NOW, "exp": NOW + 60} | changes))
+    return signed_by(KEY, **changes)
+
+
+def signed_by(key: ClientKey, **changes: Any) -> str:
+    """A right assertion but for `changes`, of the moment at which `verify` looks at it."""
+    return key.assertion(CLIENT, ISSUER, **({"iat": NOW, "exp": NOW + 60} | changes))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_an_assertion_signed_with_the_clients_key_holds_with_each_algorithm(algorithm: str) -> None:
     key = KEYS[algorithm]
-    assertion = key.assertion(CLIENT, ISSUER, jti="one", iat=NOW, exp=NOW + 60)
+    assertion = signed_by(key, jti="one")
     assert verify(assertion, jwks(*KEYS.values())) == UsedAssertion("one", NOW + 60, key.kid)
 
 
@@ -90,11 +95,11 @@ def test_what_the_rfc_leaves_to_the_client_is_accepted(changes: dict[str, Any]) 
 def test_a_kid_picks_the_key_and_without_one_every_key_of_that_kind_is_tried() -> None:
     one, two = ClientKey.make(kid="one"), ClientKey.make(kid="two")
     both = jwks(one, two)
-    assert verify(two.assertion(CLIENT, ISSUER), both).key_id == "two"
-    assert verify(two.assertion(CLIENT, ISSUER, header={"kid": "two"}), both).key_id == "two"
+    assert verify(signed_by(two), both).key_id == "two"
+    assert verify(signed_by(two, header={"kid": "two"}), both).key_id == "two"
     for kid in ("one", "three"):
         with pytest.raises(AssertionRefusedError, match="no key"):
-            verify(two.assertion(CLIENT, ISSUER, header={"kid": kid}), both)
+            verify(signed_by(two, header={"kid": kid}), both)
 
 
 def test_the_token_endpoints_url_is_an_audience_only_where_it_was_allowed() -> None:
@@ -164,11 +169,11 @@ def _by_hand(header: dict[str, Any], mac_key: bytes | None = None) -> str:
 PEM = KEY.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 STRANGER = ClientKey.make(kid=KEY.kid)
 FORGED: dict[str, Callable[[], str]] = {
-    "another's signature": lambda: STRANGER.assertion(CLIENT, ISSUER),
-    "another's signature with the key in the header": lambda: STRANGER.assertion(
-        CLIENT, ISSUER, header={"jwk": STRANGER.public, "jku": "https://evil.example.com/jwks.json"}
+    "another's signature": lambda: signed_by(STRANGER),
+    "another's signature with the key in the header": lambda: signed_by(
+        STRANGER, header={"jwk": STRANGER.public, "jku": "https://evil.example.com/jwks.json"}
     ),
-    "another kind of key": lambda: KEYS["RS256"].assertion(CLIENT, ISSUER),
+    "another kind of key": lambda: signed_by(KEYS["RS256"]),
     "no signature": lambda: _by_hand({"alg": "none"}),
     "no signature, with a kid": lambda: _by_hand({"alg": "none", "kid": KEY.kid}),
     "HMAC with the public key in PEM": lambda: _by_hand({"alg": "HS256"}, PEM),
@@ -238,7 +243,7 @@ def test_for_a_client_that_is_not_there_a_signature_is_checked_all_the_same(
     monkeypatch.setattr(assertions, "jwt", _Counting(decode))
     for keys in (jwks(ClientKey.make(algorithm)), NOBODYS_KEYS):
         with pytest.raises(AssertionRefusedError):
-            verify(KEYS[algorithm].assertion(CLIENT, ISSUER), keys)
+            verify(signed_by(KEYS[algorithm]), keys)
     assert checked == [algorithm] * 2
 
 

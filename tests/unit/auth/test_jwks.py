@@ -171,3 +171,10 @@ def test_one_id_for_two_keys_and_one_key_under_two_ids_are_refused() -> None:
     assert faults({"keys": [EC | {"kid": "a"}, ED | {"kid": "a"}]}).keys() == {"/jwks/keys/1/kid"}
     assert faults({"keys": [EC | {"kid": "a"}, EC | {"kid": "b"}]}).keys() == {"/jwks/keys/1"}
     assert faults({"keys": [EC, ED | {"kid": thumbprint(EC)}]}).keys() == {"/jwks/keys/1/kid"}
+
+
+def test_a_set_that_is_nested_too_deep_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(5_000):
+        deep = [deep]
+    assert faults({"keys": [EC | {"other": deep}]}) == {"/jwks": "is nested too deep"}
