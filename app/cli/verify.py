@@ -8,10 +8,12 @@ from dataclasses import asdict
 from typing import Annotated
 from uuid import UUID
 
+import asyncpg
 import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.failure import CommandError
 from app.database import connect, create_engine
@@ -35,6 +37,9 @@ def verify(
         reports = asyncio.run(_verify(settings, tenant, quiet=as_json))
     except IndexUnavailable as error:
         raise CommandError(str(error)) from None
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError, OSError) as error:
+        cause = getattr(error, "orig", None) or error
+        raise CommandError(f"PostgreSQL does not answer: {cause}") from error
     if as_json:
         typer.echo(json.dumps([asdict(report) | {"agrees": report.agrees} for report in reports], default=str))
     else:
@@ -44,9 +49,9 @@ def verify(
 
 
 async def _verify(settings: VerifySettings, tenant: UUID | None, *, quiet: bool) -> list[Report]:
+    connection = await connect(settings.postgres_worker_url.get_secret_value(), name="sluice verify")
     engine = create_engine(settings.postgres_auth_url.get_secret_value(), pool_size=1)
     client = make_client(settings.elasticsearch_url.get_secret_value(), timeout=60)
-    connection = await connect(settings.postgres_worker_url.get_secret_value(), name="sluice verify")
     try:
         known = [found.tenant_id for found in await list_tenants(engine, (ACTIVE, SUSPENDED))]
         if tenant is not None and tenant not in known:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Awaitable, Coroutine, Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import zstandard
@@ -29,6 +30,8 @@ _JSON = frozenset({"application/json", ""})
 _NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 # Everything in an event but its metadata fits: three texts of 200 characters, at most 12 bytes each when escaped.
 _ENVELOPE_BYTES = 8 * 1024
+
+T = TypeVar("T")
 
 
 class _Envelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -79,10 +82,16 @@ async def read_body(receive: Any, headers: dict[bytes, bytes], limit: int) -> by
     announced = headers.get(b"content-length")
     if announced is not None and int(announced) > limit:
         raise _too_large(limit)
-    message = await receive()
+    begun = receive()
+    try:
+        awaited = begun.send(None)
+    except StopIteration as done:  # it came with the headers: a time limit would cost more than all else here
+        message = done.value
+    else:
+        message = await _in_time(_Begun(begun, awaited))
     body: bytes = message.get("body", b"")
     if message.get("more_body", False):
-        body = await _read_rest(receive, body, limit)
+        body = await _in_time(_read_rest(receive, body, limit))
     if len(body) > limit:
         raise _too_large(limit)
     if encoding in (b"", b"identity"):
@@ -93,22 +102,38 @@ async def read_body(receive: Any, headers: dict[bytes, bytes], limit: int) -> by
     return decompress(body, limit)
 
 
-async def _read_rest(receive: Any, first: bytes, limit: int) -> bytes:
-    parts, size, more = [first], len(first), True
+class _Begun:
+    """A coroutine that was begun by hand and waits for `awaited`; to go on, await this."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], awaited: Any) -> None:
+        self._coroutine = coroutine
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        yield self._awaited
+        return (yield from self._coroutine.__await__())
+
+
+async def _in_time(body: Awaitable[T]) -> T:
     try:
         async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise MalformedError("The connection closed before the whole body had arrived.")
-                part = message.get("body", b"")
-                size += len(part)
-                if size > limit:
-                    raise _too_large(limit)
-                parts.append(part)
-                more = message.get("more_body", False)
+            return await body
     except TimeoutError:
         raise MalformedError(f"The body did not arrive within {BODY_TIMEOUT_SECONDS:.0f} seconds.") from None
+
+
+async def _read_rest(receive: Any, first: bytes, limit: int) -> bytes:
+    parts, size, more = [first], len(first), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise MalformedError("The connection closed before the whole body had arrived.")
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+        more = message.get("more_body", False)
     return b"".join(parts)
 
 

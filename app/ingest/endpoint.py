@@ -22,7 +22,7 @@ from app.errors import (
 )
 from app.events.model import Receipt
 from app.events.record import AcceptedEvent
-from app.ingest.content import MAX_BATCH_BYTES, Batch, decode_batch, decode_single, media_type, read_body
+from app.ingest.content import MAX_BATCH_BYTES, Batch, Rejected, decode_batch, decode_single, media_type, read_body
 from app.ingest.limited import Headers, check_fits, limit_fields, over_the_limit, over_the_quota
 from app.ingest.publish import Outcome
 from app.metrics import ACCEPTED, INGEST_SECONDS, REJECTED, THROTTLED, UNKNOWN
@@ -75,10 +75,11 @@ async def _ingest(state: State, scope: Any, receive: Any, limit_headers: Headers
     try:
         if is_batch:
             batch = await _read_batch(receive, headers, receipt, limits)
+            accepted, rejected = batch.accepted, batch.rejected
         else:
             body = await read_body(receive, headers, limits.max_event_bytes)
-            batch = Batch([decode_single(body, media_type(headers), receipt)], [])
-        cost = len(batch.accepted)
+            accepted, rejected = [decode_single(body, media_type(headers), receipt)], []
+        cost = len(accepted)
         check_fits(limits, own, cost)
     except AppError as error:
         _count_rejected(state, writer, len(error.extra.get("rejected", ())) or 1)
@@ -92,14 +93,14 @@ async def _ingest(state: State, scope: Any, receive: Any, limit_headers: Headers
         _count_throttled(state, writer, cost)
         raise over_the_limit(limits, own, wait)
     limit_headers += limit_fields(limits, own, grant.remaining, grant.own_remaining)
-    await _publish(state, writer, limits, batch.accepted)
+    await _publish(state, writer, limits, accepted)
     ACCEPTED.inc(cost)
     INGEST_SECONDS.observe(time.perf_counter() - started)
     if is_batch:
-        if batch.rejected:
-            _count_rejected(state, writer, len(batch.rejected))
-        return 202, _encode({"accepted": cost, "rejected": _rejections(batch)})
-    event_id = _encode(batch.accepted[0].event_id)
+        if rejected:
+            _count_rejected(state, writer, len(rejected))
+        return 202, _encode({"accepted": cost, "rejected": _rejections(rejected)})
+    event_id = _encode(accepted[0].event_id)
     return 202, b'{"message":"Event received successfully","event_id":%b}' % event_id
 
 
@@ -142,18 +143,18 @@ async def _read_batch(receive: Any, headers: dict[bytes, bytes], receipt: Receip
             for rejected in batch.rejected
             for fault in rejected.faults
         )
-        raise InvalidError("No event of the batch is valid.", faults, extra={"rejected": _rejections(batch)})
+        raise InvalidError("No event of the batch is valid.", faults, extra={"rejected": _rejections(batch.rejected)})
     return batch
 
 
-def _rejections(batch: Batch) -> list[dict[str, Any]]:
+def _rejections(rejected: list[Rejected]) -> list[dict[str, Any]]:
     return [
         {
-            "index": rejected.index,
-            "event_id": rejected.event_id,
-            "errors": [{"pointer": fault.pointer, "detail": fault.detail} for fault in rejected.faults],
+            "index": each.index,
+            "event_id": each.event_id,
+            "errors": [{"pointer": fault.pointer, "detail": fault.detail} for fault in each.faults],
         }
-        for rejected in batch.rejected
+        for each in rejected
     ]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import calendar
 import math
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from app.errors import QuotaExceededError, RateLimitedError, TooLargeError
@@ -93,6 +94,7 @@ def over_the_quota(tenant: TenantRecord, now: float) -> tuple[QuotaExceededError
     ]
 
 
+@lru_cache(maxsize=4096)
 def _policy(name: bytes, limits: TenantLimits | ClientLimits) -> bytes:
     return b'"%b";q=%d;w=%d' % (name, limits.burst, max(1, _seconds(limits.burst, limits)))
 

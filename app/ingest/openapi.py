@@ -127,7 +127,7 @@ def _answers(accepted: str, example: dict[str, Any], too_large: str) -> dict[str
         },
         "400": _problem("The body can't be parsed, or the Authorization header has no token in it.", **_LIMIT_HEADERS),
         "401": _problem("No token, or one that does not hold."),
-        "403": _problem("The token lacks `events:write`."),
+        "403": _problem("The token lacks `events:write`, or its client may not call from this address."),
         "413": _problem(too_large, **_LIMIT_HEADERS),
         "415": _problem("The content type, charset or content encoding is not known.", **_LIMIT_HEADERS),
         "422": _problem("Parsed, but not valid; `errors` says each fault with its JSON pointer.", **_LIMIT_HEADERS),

@@ -40,7 +40,7 @@ class Outcome(Enum):
     """Not taken: too many bytes wait for Kafka."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Piece:
     """Events of one request and chain, encoded once. `done` is the request's future."""
 
@@ -117,6 +117,7 @@ class Publisher:
         self._bound = pending_bytes
         self._tenant_bound = pending_bytes // 4
         self._bytes = 0
+        PENDING_BYTES.set_function(lambda: self._bytes)  # looked up by who reads it: cheaper than told at each request
         self._tenant_bytes: dict[UUID, int] = {}
         self._chains: dict[tuple[UUID, str, int], _Chain] = {}
         self._drains: set[asyncio.Task[None]] = set()
@@ -233,7 +234,6 @@ class Publisher:
 
     def _count_bytes(self, tenant_id: UUID, size: int) -> None:
         self._bytes += size
-        PENDING_BYTES.set(self._bytes)
         left = self._tenant_bytes.get(tenant_id, 0) + size
         if left:
             self._tenant_bytes[tenant_id] = left

@@ -138,21 +138,27 @@ class TokenBuckets:
             await self._call
 
     async def _call_while_waited_for(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, {}
-            try:
-                async with asyncio.timeout(self._timeout):
-                    answers = await self._ask(batch)
-                LIMITER_CALLS.inc()
-            except (redis.exceptions.RedisError, OSError, TimeoutError):
-                LIMITER_FALLBACK.inc(sum(len(waiting.costs) for waiting in batch.values()))
-                answers = [
-                    self._local.take(tenant_id, each.limits, each.costs, each.owns, each.all_places())
-                    for tenant_id, each in batch.items()
-                ]
-            for (tenant_id, waiting), answer in zip(batch.items(), answers, strict=True):
-                self._answer(tenant_id, waiting, answer)
-        self._call = None
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, {}
+                for (tenant_id, waiting), answer in zip(batch.items(), await self._answers(batch), strict=True):
+                    self._answer(tenant_id, waiting, answer)
+        finally:
+            self._call = None  # also after a fault of ours: it must not stop all who come later
+
+    async def _answers(self, batch: dict[UUID, _Waiting]) -> list[Answer]:
+        """Redis', or this process's own."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                answers = await self._ask(batch)
+        except (redis.exceptions.RedisError, OSError, TimeoutError):
+            LIMITER_FALLBACK.inc(sum(len(waiting.costs) for waiting in batch.values()))
+            return [
+                self._local.take(tenant_id, each.limits, each.costs, each.owns, each.all_places())
+                for tenant_id, each in batch.items()
+            ]
+        LIMITER_CALLS.inc()
+        return answers
 
     async def _ask(self, batch: dict[UUID, _Waiting]) -> list[Answer]:
         keys: list[str] = []
@@ -204,7 +210,9 @@ class TokenBuckets:
 
 def _wait(cost: int, limits: TenantLimits | ClientLimits, tokens: float, share: float) -> float:
     """Seconds until a bucket with so many `tokens` can grant `cost`, or is full, if that is less."""
-    return min(LONGEST_WAIT, max(0.0, min(cost, limits.burst * share) - tokens) / (limits.events_per_second * share))
+    missing = max(0.0, min(cost, limits.burst * share) - tokens)
+    # One after the other: the least rate there is, times a share, would be 0.
+    return min(LONGEST_WAIT, missing / share / limits.events_per_second)
 
 
 def retry_after(seconds: float) -> int:

@@ -8,8 +8,8 @@ from __future__ import annotations
 # Costs are granted first come, first served, each whole or not at all, and from both buckets or from neither; a cost
 # of 0 only looks. Answers for each tenant a text of 0 and 1, and what is left in each of its buckets.
 # Redis' own clock, so that processes with different clocks agree; elapsed time is clamped at 0, as that clock may be
-# set back. A bucket that is full again may be forgotten: the time to live is the time to full (at most 3,000 years,
-# as Redis takes no larger number).
+# set back, and counts on from there. A bucket that is full again may be forgotten: the time to live is the time to
+# full (at most 3,000 years, as Redis takes no larger number).
 SCRIPT = """
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
@@ -21,14 +21,12 @@ local function open(key, rate, burst)
     local t, s = string.match(state, '^(%S+) (%S+)$')
     tokens, since = tonumber(t), tonumber(s)
   end
-  return {key = key, rate = rate, burst = burst, since = math.max(now, since),
-          tokens = math.min(burst, tokens + math.max(0, now - since) * rate)}
+  return {key = key, rate = rate, burst = burst, tokens = math.min(burst, tokens + math.max(0, now - since) * rate)}
 end
 
 local function close(bucket)
   local full = math.ceil((bucket.burst - bucket.tokens) / bucket.rate * 1000) + 1000
-  redis.call('SET', bucket.key, string.format('%.17g %.17g', bucket.tokens, bucket.since),
-             'PX', math.min(full, 1e14))
+  redis.call('SET', bucket.key, string.format('%.17g %.17g', bucket.tokens, now), 'PX', math.min(full, 1e14))
   return string.format('%.17g', bucket.tokens)
 end
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from uuid import uuid4
 
 import pytest
+from redis.asyncio import Redis
 
 from deploy.local.ports import free_ports
 from deploy.local.servers import Endpoints
@@ -150,3 +152,47 @@ async def test_the_wait_for_a_rate_next_to_nothing_is_still_a_number(made: Bucke
     refused = await buckets.take(tenant, hardly, 5)
     assert not refused.granted
     assert 1e13 < retry_after(refused.retry_after) < 1e15
+
+
+async def test_the_least_rate_there_is_stops_nobody_while_redis_is_away(made: Buckets) -> None:
+    (port,) = free_ports(1)
+    buckets, tenant = made.process(processes=4, url=f"redis://127.0.0.1:{port}/0", timeout=0.3), uuid4()
+    least = limits(math.ulp(0.0), 5)
+    async with asyncio.timeout(5):
+        assert (await buckets.take(tenant, least, 5)).granted
+        assert not (await buckets.take(tenant, least, 5)).granted
+        assert (await buckets.take(uuid4(), limits(1, 5), 1)).granted
+
+
+async def test_a_clock_of_redis_that_was_set_back_stops_no_bucket_from_filling(
+    made: Buckets, endpoints: Endpoints
+) -> None:
+    buckets, tenant, rate = made.process(), uuid4(), limits(20, 10)
+    await buckets.take(tenant, rate, 0)
+    redis = Redis.from_url(endpoints.redis_url)
+    try:
+        (key,) = [key async for key in redis.scan_iter(f"*:bucket:{{{tenant}}}")]
+        await redis.set(key, f"0 {time.time() + 3600:.17g}")
+    finally:
+        await redis.aclose()
+    refused = await buckets.take(tenant, rate, 5)
+    assert not refused.granted  # and what the clock says has passed gave nothing
+    assert refused.remaining < 1
+    await until(lambda: buckets.take(tenant, rate, 5), lambda grant: grant.granted, seconds=5)
+
+
+async def test_a_fault_of_ours_does_not_stop_those_who_come_later(
+    made: Buckets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buckets, tenant, slow = made.process(), uuid4(), limits(0.001, 5)
+
+    async def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(buckets, "_ask", broken)
+        lost = buckets.take(tenant, slow, 1)
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        assert (await buckets.take(tenant, slow, 1)).granted
+    assert not lost.done()

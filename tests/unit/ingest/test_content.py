@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from app.errors import AppError, InvalidError, MalformedError, TooLargeError, UnsupportedMediaTypeError
 from app.events.model import Receipt
+from app.ingest import content
 from app.ingest.content import decode_batch, decode_single, media_type, read_body
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -41,6 +43,52 @@ async def test_each_encoding_gives_back_the_body(encoding: bytes, pack: Any) -> 
     packed = pack(body)
     found = await read_body(receiver(packed[:7], packed[7:]), {b"content-encoding": encoding}, 10**6)
     assert found == body
+
+
+async def test_a_body_that_comes_after_its_headers_is_waited_for() -> None:
+    at_once = receiver(b"ab", b"cd", b"ef")
+    event = asyncio.Event()
+
+    async def receive() -> Any:
+        await event.wait()
+        event.clear()
+        return await at_once()
+
+    reading = asyncio.create_task(read_body(receive, {}, 100))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        assert not reading.done()
+        event.set()
+        await asyncio.sleep(0)
+    assert await reading == b"abcdef"
+
+
+@pytest.mark.parametrize("parts", [(), (b"ab",)])
+async def test_a_body_that_never_comes_is_given_up(parts: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "BODY_TIMEOUT_SECONDS", 0.05)
+    at_once = receiver(*parts, b"never")
+    left = list(parts)
+
+    async def receive() -> Any:
+        if not left:
+            await asyncio.Event().wait()
+        left.pop()
+        return await at_once()
+
+    async with asyncio.timeout(5):
+        with pytest.raises(MalformedError, match="did not arrive"):
+            await read_body(receive, {}, 100)
+
+
+async def test_who_goes_away_while_the_body_is_waited_for_is_not_held() -> None:
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    reading = asyncio.create_task(read_body(receive, {}, 100))
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
 
 
 @pytest.mark.parametrize(
