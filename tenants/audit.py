@@ -4,8 +4,8 @@ tell of, and read; nobody can change or remove one (`migrations`). Refuses to de
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,10 +57,13 @@ class Actor:
 
     @classmethod
     def operator(cls) -> Actor:
-        """Whoever typed the command: the name of the system's account, or its number if it has no name."""
+        """Whoever typed the command: the name of the system's account, or its number if it has no name.
+
+        By the process and not by LOGNAME or USER, which are anyone's to set.
+        """
         try:
-            return cls("operator", getpass.getuser())
-        except (KeyError, OSError):  # KeyError until Python 3.12
+            return cls("operator", pwd.getpwuid(os.getuid()).pw_name)
+        except KeyError:
             return cls("operator", str(os.getuid()))
 
 

@@ -19,7 +19,7 @@ from auth.scopes import TENANT_ADMIN
 from tenants import audit
 from tenants.answers import QUERY_ERRORS, Moment, json_response, problems
 from tenants.audit import ActorKind, Entry, Filters
-from tenants.pages import PAGE_PARAMETERS, PageAsked, read_page
+from tenants.pages import PAGE_PARAMETERS, UUIDS, PageAsked, read_page
 from tenants.session import tenant_session
 
 router = APIRouter(prefix="/api/v1", tags=["Manage"])
@@ -106,7 +106,7 @@ def read_question(reading: Reading, whose: str) -> AuditQuestion:
     if started_at is not None and ended_at is not None and ended_at < started_at:
         reading.refuse(ENDED_AT.name, "is before started_at")
     times = (None if moment is None else moment.isoformat() for moment in (started_at, ended_at))
-    page = read_page(reading, "audit", whose, action, *times)
+    page = read_page(reading, UUIDS, "audit", whose, action, *times)
     reading.finish()
     return AuditQuestion(Filters(action, started_at, ended_at), page)
 

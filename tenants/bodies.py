@@ -76,12 +76,13 @@ async def read_body(request: Request, model: type[ModelT]) -> ModelT:
     try:
         # Strict about text: no lone surrogate, no NaN.
         decoded = msgspec.json.decode(bytes(body))
+        members = json.loads(body, object_pairs_hook=list, parse_int=str)
     except (msgspec.DecodeError, RecursionError):
         raise MalformedError("The body is not JSON.") from None
     if not isinstance(decoded, dict):
         raise InvalidError("The body is not valid.", (Fault("", "must be an object"),))
-    members = Counter(name for name, _ in json.loads(body, object_pairs_hook=list, parse_int=str))
-    if twice := [Fault(_pointer([name]), "is given twice") for name, count in members.items() if count > 1]:
+    given = Counter(name for name, _ in members)
+    if twice := [Fault(_pointer([name]), "is given twice") for name, count in given.items() if count > 1]:
         raise InvalidError("The body is not valid.", tuple(twice))
     try:
         return model.model_validate_json(bytes(body))

@@ -35,7 +35,9 @@ DEMO_TENANT_ID = UUID(int=1)
 # Kept for ever and fast, so that a newcomer's import of years of history is neither throttled nor cleaned up.
 DEMO_PLAN = "enterprise"
 
-_STATUS = text("select status from tenants where tenant_id = :tenant_id for update")
+# NO KEY: an entry of the audit log refers to the row. Who changes a plan or a key adds one while holding the row that
+# making a client here then waits for.
+_STATUS = text("select status from tenants where tenant_id = :tenant_id for no key update")
 _INSERT_PLATFORM = text("""
     insert into tenants (tenant_id, name, plan_id) values (:tenant_id, 'platform', 'free') on conflict do nothing
 """)

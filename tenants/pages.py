@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import hashlib
+import re
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ _VERSION = 1
 _DIGEST_BYTES = 9
 LONGEST = 1200
 """Characters; the longest id, 200 characters of 4 bytes, needs 1,092."""
+
+UUIDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 DEFAULT_LIMIT = 100
 MOST_ENTRIES = 1000
@@ -67,15 +70,18 @@ class PageAsked:
         return None if last is None else encode(last, self.question)
 
 
-def read_page(reading: Reading, *question: str | None) -> PageAsked:
+def read_page(reading: Reading, ids: re.Pattern[str], *question: str | None) -> PageAsked:
     """The page that `reading`, made with `PAGE_PARAMETERS` among others, asks for; faults are left in `reading`.
 
+    `ids` matches those of the list's entries: anyone can make a cursor with another, which no statement may see.
     `question`: whatever must be the same on the next page, for instance the list's name, the tenant, the filters.
     """
     binding = msgspec.json.encode(question)
     limit = reading.integer(LIMIT.name, default=DEFAULT_LIMIT, least=1, most=MOST_ENTRIES)
     text = reading.text(CURSOR.name, most=LONGEST)
     after = None if text is None else decode(text, binding)
+    if after is not None and not ids.fullmatch(after.entry_id):
+        after = None
     if text is not None and after is None:
         reading.refuse(CURSOR.name, "is not a next_cursor that was answered to the same question")
     return PageAsked(limit, after, binding)

@@ -31,7 +31,8 @@ _MOVE = "update tenant_deletions set step = $3, total = coalesce($4, total) wher
 _NOTE = "update tenant_deletions set problem = $2 where tenant_id = $1 and finished_at is null"
 
 _HOLD = text("""
-    select deleted from tenant_deletions where tenant_id = :tenant_id and finished_at is null for update skip locked
+    select deleted from tenant_deletions where tenant_id = :tenant_id and step = 'verify' and finished_at is null
+    for update skip locked
 """)
 # The plan must be some plan; this one can't be deleted, so it keeps none of the operator's own alive.
 _TOMBSTONE = text("""

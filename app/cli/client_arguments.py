@@ -50,7 +50,7 @@ def tenant_of(given: list[str], *, platform: bool) -> UUID:
 def members_of(
     scopes: list[str] | None, networks: list[str] | None, jwks: Path | None, rate: float | None, burst: int | None
 ) -> dict[str, Any]:
-    """What was given, as `client_rules.checked` takes it."""
+    """What was given, as `rules.checked` takes it."""
     given: dict[str, Any] = {"scopes": scopes, "networks": networks, "events_per_second": rate, "burst": burst}
     given = {name: value for name, value in given.items() if value is not None and value != []}
     if jwks is not None:

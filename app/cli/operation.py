@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+from rich.markup import escape
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.failure import CommandError
@@ -45,4 +46,4 @@ def operate(settings: OperatorSettings, work: Callable[[AsyncEngine], Awaitable[
 
 def printable(value: str) -> str:
     """A name is someone else's text: no Rich markup, no control characters for the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value).replace("[", r"\[")
+    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value))

@@ -88,7 +88,7 @@ def set_(
 
 
 @app.command()
-def delete(plan_id: PlanId) -> None:
+def delete(plan_id: PlanId, *, as_json: Json = False) -> None:
     """Delete a plan of your own that no tenant has."""
 
     async def work(engine: AsyncEngine) -> None:
@@ -96,7 +96,7 @@ def delete(plan_id: PlanId) -> None:
             await plans.delete_plan(connection, plan_id, Actor.operator())
 
     operate(OperatorSettings.load(), work)
-    typer.echo(f"The plan {plan_id} is deleted.")
+    typer.echo(json.dumps({"plan_id": plan_id}) if as_json else f"The plan {plan_id} is deleted.")
 
 
 async def _known(engine: AsyncEngine) -> list[Plan]:

@@ -106,6 +106,6 @@ async def _delete(engine: AsyncEngine, tenant_id: UUID, *, wait: bool, quiet: bo
             await asyncio.sleep(LOOK_SECONDS)
             async with engine.connect() as connection:
                 told = await read_deletion(connection, tenant_id)
-            description = told.problem or f"Deleting: {_STEPS.get(told.step, told.step)}"
+            description = printable(told.problem or f"Deleting: {_STEPS.get(told.step, told.step)}")
             progress.update(bar, description=description, total=told.total, completed=sum(told.deleted.values()))
     return told

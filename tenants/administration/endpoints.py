@@ -31,7 +31,7 @@ from tenants.administration.answers import (
 from tenants.answers import BODY_ERRORS, QUERY_ERRORS, json_response, problems
 from tenants.bodies import body_of, documented
 from tenants.lifecycle import NewTenant
-from tenants.pages import PAGE_PARAMETERS, PageAsked, read_page
+from tenants.pages import PAGE_PARAMETERS, UUIDS, PageAsked, read_page
 from tenants.session import unsafe_session_of_all_tenants
 
 router = APIRouter(prefix="/api/v1/admin/tenants", tags=["Platform"])
@@ -57,7 +57,7 @@ class ListQuestion:
 async def _asked(request: Request, _admin: PlatformAdmin) -> ListQuestion:
     reading = Reading(pairs_of_query(request.scope["query_string"]), (STATUS, *PAGE_PARAMETERS))
     status = reading.choice(STATUS.name, records.STATUSES, default="")
-    page = read_page(reading, "tenants", status)
+    page = read_page(reading, UUIDS, "tenants", status)
     reading.finish()
     return ListQuestion((status,) if status else records.NOT_DELETED, page)
 

@@ -1,4 +1,4 @@
-"""What is sent and answered about a tenant's clients, as JSON. Meaning and bounds are `client_rules`'s."""
+"""What is sent and answered about a tenant's clients, as JSON. Meaning and bounds are those of `rules`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Managing the clients of a tenant, by itself or by the platform: each change with its audit entry, in one transaction
 that the caller commits. Works as sluice_app under row security and as sluice_auth; each statement says the tenant.
 
-Refuses to own who may call (`client_endpoints`, `app.cli.clients`) and authentication (`auth`).
+Refuses to own who may call (`endpoints`, `app.cli.clients`) and authentication (`auth`).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ async def manager_for_platform(connection: AsyncConnection, tenant_id: UUID, act
 async def create(
     connection: AsyncConnection, key: bytes, manager: Manager, given: Mapping[str, Any]
 ) -> tuple[str, str | None]:
-    """The id of a new client of what is given (see `client_rules.checked`), and its secret; None with `jwks`.
+    """The id of a new client of what is given (see `rules.checked`), and its secret; None with `jwks`.
 
     `name` must be given; without `scopes` it gets all that the tenant's clients can hold.
 

@@ -31,7 +31,7 @@ from tenants.clients.answers import (
 )
 from tenants.clients.changes import Manager
 from tenants.clients.rules import Bounds
-from tenants.clients.view import find, page_of_clients
+from tenants.clients.view import POSSIBLE_IDS, find, page_of_clients
 from tenants.pages import PAGE_PARAMETERS, PageAsked, read_page
 from tenants.platform import PLATFORM_TENANT_ID
 from tenants.session import tenant_session, unsafe_session_of_all_tenants
@@ -43,19 +43,20 @@ _CLIENT = f"/api/v1/clients/{CLIENT_ID}"
 _FULL = ConflictError(f"The tenant has {changes.MOST_CLIENTS} clients, which is the most: revoke one first.")
 _LAST = ConflictError(f"No other client has {TENANT_ADMIN}: give it to another one first.")
 _UNKNOWN = NotFoundError("There is no such client.")
+_DELETING = ConflictError("The tenant is being deleted.")
 _NARROW = {"name": "checkout", "scopes": [EVENTS_WRITE], "networks": ["192.0.2.0/24"]}
 
 
 async def _manager(request: Request, admin: TenantAdmin) -> Manager:
     if admin.tenant_id == PLATFORM_TENANT_ID:
-        # They may hold more than whoever asks here; see `client_rules.Bounds.scopes`.
+        # They may hold more than whoever asks here; see `rules.Bounds.scopes`.
         raise ForbiddenError("The platform's own clients are managed by command only.")
     return Manager(Bounds(admin.tenant_id, admin.access.tenant.limits), actor_of(request, admin))
 
 
 async def _page(request: Request, admin: TenantAdmin) -> PageAsked:
     reading = Reading(pairs_of_query(request.scope["query_string"]), PAGE_PARAMETERS)
-    page = read_page(reading, "clients", str(admin.tenant_id))
+    page = read_page(reading, POSSIBLE_IDS, "clients", str(admin.tenant_id))
     reading.finish()
     return page
 
@@ -187,7 +188,7 @@ async def make_client_for_tenant(
     "/{client_id}",
     status_code=204,
     summary="Revoke a tenant's client",
-    responses=problems(f"/api/v1/admin/tenants/…/clients/{CLIENT_ID}", PLATFORM_ADMIN, _UNKNOWN),
+    responses=problems(f"/api/v1/admin/tenants/…/clients/{CLIENT_ID}", PLATFORM_ADMIN, _UNKNOWN, _DELETING),
 )
 async def revoke_client_of_tenant(
     request: Request, admin: PlatformAdmin, tenant_id: UUID, client_id: str, gateway: Gateway

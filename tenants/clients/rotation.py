@@ -17,7 +17,7 @@ from app.events.timestamps import format_utc
 from auth.clients import add_secret
 from tenants.audit import Action, record
 from tenants.clients.changes import Manager, check_active, lock
-from tenants.clients.view import ManagedClient, ManagedSecret, find
+from tenants.clients.view import SECRETS_SHOWN, ManagedClient, ManagedSecret, find
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -30,6 +30,15 @@ _END = text("""
     update client_secrets set expires_at = statement_timestamp() + make_interval(secs => :seconds)
     where tenant_id = :tenant_id and client_id = :client_id
         and (expires_at is null or expires_at > statement_timestamp() + make_interval(secs => :seconds))
+""")
+# Each request for a token looks through the client's secrets, and rotating takes no longer than asking for it.
+_FORGET = text("""
+    delete from client_secrets
+    where tenant_id = :tenant_id and client_id = :client_id and secret_id in (
+        select secret_id from client_secrets
+        where tenant_id = :tenant_id and client_id = :client_id and expires_at <= statement_timestamp()
+        order by created_at desc, secret_id offset :kept
+    )
 """)
 _MOVE = text("""
     update client_secrets set expires_at = :expires_at
@@ -45,7 +54,7 @@ async def rotate(
     connection: AsyncConnection, key: bytes, manager: Manager, client_id: str, old_expires_in: int
 ) -> tuple[ManagedSecret, str]:
     """A further secret of the client, and its text. Those before it end in `old_expires_in` seconds (0: now), or
-    earlier if that was set.
+    earlier if that was set. Of those that have ended only the newest are kept, as many as are shown.
 
     Raises:
         NotFoundError: there is no such client.
@@ -60,7 +69,9 @@ async def rotate(
     if old_expires_in and len(valid) >= MOST_VALID:
         older = " or ".join(str(secret.secret_id) for secret in reversed(valid))
         raise ConflictError(f"Two secrets are valid at once: remove {older} first, or end both with old_expires_in 0.")
-    await connection.execute(_END, {"tenant_id": manager.tenant_id, "client_id": client_id, "seconds": old_expires_in})
+    named = {"tenant_id": manager.tenant_id, "client_id": client_id}
+    await connection.execute(_END, named | {"seconds": old_expires_in})
+    await connection.execute(_FORGET, named | {"kept": SECRETS_SHOWN})
     made = await add_secret(connection, key, manager.tenant_id, client_id)
     detail = {"secret_id": str(made.secret_id), "old_expires_in": old_expires_in}
     await record(connection, manager.tenant_id, manager.actor, Action("client.secret_added", client_id, detail))

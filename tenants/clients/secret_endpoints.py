@@ -1,4 +1,4 @@
-"""`/api/v1/clients/{client_id}/secrets`: a tenant rotates its clients' secrets. HTTP only; `client_secrets` does it."""
+"""`/api/v1/clients/{client_id}/secrets`: a tenant rotates its clients' secrets. HTTP only; `rotation` does it."""
 
 from __future__ import annotations
 

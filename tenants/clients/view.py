@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SECRETS_SHOWN = 10
 """Those that are valid and then the newest; secrets that ended long ago would only be in the way."""
 
-_POSSIBLE_ID = re.compile(r"[\x21-\x7e]{1,200}")
+POSSIBLE_IDS = re.compile(r"[\x21-\x7e]{1,200}")
 
 _SELECT = """
     select client_id, name, scopes, networks, jwks, events_per_second, burst, created_at, revoked_at
@@ -102,7 +102,7 @@ async def find(connection: AsyncConnection, tenant_id: UUID, client_id: str) -> 
         NotFoundError: the tenant has no such client; whether another has makes no difference.
     """
     rows: Iterable[Row[Any]] = ()
-    if _POSSIBLE_ID.fullmatch(client_id):
+    if POSSIBLE_IDS.fullmatch(client_id):
         rows = await connection.execute(_ONE, {"tenant_id": tenant_id, "client_id": client_id})
     for client in await _completed(connection, tenant_id, rows):
         return client

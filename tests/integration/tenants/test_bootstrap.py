@@ -8,18 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from app.database import create_engine
 from auth.clients import find_client
 from auth.credentials import key_bytes
 from auth.keys import KeyRing
+from tenants.audit import Action, Actor, record
 from tenants.bootstrap import ensure_platform
 from tenants.platform import PLATFORM_TENANT_ID
 from tenants.records import show
+from tests.system import until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Database
 
+WAITING = """
+    select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+"""
 COUNTS = """
     select (select count(*) from signing_keys) as keys, (select count(*) from tenants) as tenants,
            (select count(*) from oauth_clients) as clients
@@ -130,6 +136,26 @@ async def test_a_demo_tenant_that_was_deleted_stays_so_and_another_takes_its_pla
     assert again["demo"]["tenant_id"] != made["demo"]["tenant_id"]
     assert again["admin"] == made["admin"]
     assert await ensure_platform(settings, again) == again
+
+
+async def test_a_start_and_a_change_of_a_plan_at_the_same_time_do_not_lock_each_other_out(empty: Database) -> None:
+    settings = empty.settings()
+    await ensure_platform(settings, None)
+    engine = create_engine(empty.auth_url, pool_size=1)
+    admin = await asyncpg.connect(empty.admin_url)
+
+    async def waiting() -> Any:
+        return await admin.fetchval(WAITING)
+
+    async with engine.begin() as connection:
+        await connection.execute(text("update plans set burst = burst + 1 where plan_id = 'free'"))
+        starting = asyncio.create_task(ensure_platform(settings, None))
+        await until(waiting, lambda count: count == 1)
+        # As `set_plan` goes on; the entry refers to the platform's tenant.
+        await record(connection, PLATFORM_TENANT_ID, Actor("operator", "ops"), Action("plan.set", "free"))
+    assert (await starting)["admin"]["client_id"]
+    await admin.close()
+    await engine.dispose()
 
 
 async def test_what_it_makes_is_in_the_audit_log(empty: Database) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import uuid
 from collections.abc import Awaitable, Callable
@@ -14,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from app.cli.main import run
+from tenants.audit import Actor
 from tenants.platform import PLATFORM_TENANT_ID
 from tests.integration.tenants.managing import CLIENTS, public_jwk, token_answer
 from tests.system import MadeTenant, System, until
@@ -94,7 +94,7 @@ async def test_an_operator_makes_changes_rotates_and_revokes_a_tenants_client(sy
         "client.secret_added",
         "client.revoked",
     ]
-    assert {(entry["actor_kind"], entry["actor"]) for entry in entries} == {("operator", getpass.getuser())}
+    assert {(entry["actor_kind"], entry["actor"]) for entry in entries} == {("operator", Actor.operator().name)}
 
 
 async def test_people_see_a_secret_once_and_it_is_in_no_list(system: System, sluice: Sluice) -> None:

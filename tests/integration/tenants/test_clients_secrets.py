@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tenants.clients.view import SECRETS_SHOWN
 from tests.integration.tenants.managing import CLIENTS, made, pointers, token_answer
 from tests.system import System, until
 
@@ -207,3 +208,19 @@ async def test_of_many_secrets_the_valid_ones_and_the_newest_are_shown(system: S
         assert list(secrets) == [secret["secret_id"] for secret in reversed(made_later[-10:])]
         gone = f"{CLIENTS}/{client['client_id']}/secrets/{uuid.uuid4()}"
         assert (await http.delete(gone)).status_code == 404
+
+
+async def test_a_client_that_rotates_without_end_leaves_no_more_secrets_behind_than_are_shown(system: System) -> None:
+    async with system.client(await system.tenant()) as http:
+        client, other = await made(http), await made(http)
+        new = [await rotated(http, client, old_expires_in=0) for _ in range(SECRETS_SHOWN + 3)]
+        assert await works(system, client, new[-1])
+        assert not await works(system, client, new[-2])
+        assert await works(system, other, other)
+        listed = await shown(http, client)
+    kept = await system.fetch(
+        "select secret_id::text as id from client_secrets where client_id = $1 order by created_at desc",
+        client["client_id"],
+    )
+    assert [row["id"] for row in kept] == [secret["secret_id"] for secret in reversed(new)][: SECRETS_SHOWN + 1]
+    assert list(listed) == [row["id"] for row in kept][:SECRETS_SHOWN]

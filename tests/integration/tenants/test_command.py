@@ -198,7 +198,8 @@ async def test_plans_are_set_listed_and_deleted(environment: dict[str, str], slu
     held = await sluice("plans", "delete", plan, **environment)
     assert (held.status, "A tenant has the plan" in held.err) == (2, True)
     await sluice("tenants", "plan", tenant_id, "free", **environment)
-    assert (await sluice("plans", "delete", plan, **environment)).status == 0
+    deleted = await sluice("plans", "delete", plan, "--json", **environment)
+    assert (deleted.status, json.loads(deleted.out)) == (0, {"plan_id": plan})
     wrong = await sluice("plans", "set", "Own", "--rate", "0", "--burst", "50", **environment)
     assert wrong.status == 2
     assert "/plan_id" in wrong.err

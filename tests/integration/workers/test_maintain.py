@@ -134,8 +134,24 @@ async def test_what_has_expired_is_removed_and_what_has_not_stays(
             )
         assert await purge(engine) == {
             "client_assertions": 3, "token_revocations": 3, "client_secrets": 1, "signing_keys": 1,
+            "client_uses": 0, "oauth_clients": 0,
         }  # fmt: skip
         assert set((await purge(engine)).values()) == {0}
+        # A revoked client goes with all that is its own, and others stay.
+        gone = await create_tenant(engine, database.settings(), "acme", "free")
+        kept = await create_tenant(engine, database.settings(), "acme", "free")
+        for client, days in ((gone, KEPT_DAYS + 1), (kept, KEPT_DAYS - 1)):
+            await admin.execute(
+                "insert into client_uses values ($1, $2, 'credential', now())", client.tenant_id, client.client_id
+            )
+            for change in ("oauth_clients set revoked_at", "client_secrets set expires_at"):
+                moment = f"now() - interval '{days} days'"
+                await admin.execute(f"update {change} = {moment} where client_id = $1", client.client_id)
+        found = {table: count for table, count in (await purge(engine)).items() if count}
+        assert found == {"client_secrets": 1, "client_uses": 1, "oauth_clients": 1}
+        clients = {row[0] for row in await admin.fetch("select client_id from oauth_clients")}
+        assert clients == {created.client_id, kept.client_id}
+        await admin.execute("delete from client_secrets where client_id = $1", kept.client_id)
         # The tenant's own secret never expires.
         assert await admin.fetchval("select count(*) from client_secrets") == 4
         assert [row["jti"] for row in await admin.fetch("select jti from token_revocations")] == ["-1 hour"]
@@ -246,6 +262,22 @@ async def test_two_workers_share_the_deletions_and_every_place_is_emptied(bench:
     await admin.close()
 
 
+@asynccontextmanager
+async def deletions_of(settings: MaintainSettings) -> AsyncIterator[Deletions]:
+    """What the worker turns, to be turned by hand."""
+    connections = Connections(settings)
+    engine = create_engine(settings.postgres_auth_url.get_secret_value(), pool_size=1)
+    search = make_client(settings.elasticsearch_url.get_secret_value())
+    redis = Redis.from_url(settings.redis_url.get_secret_value())
+    try:
+        yield Deletions(settings, connections, engine, search, redis)
+    finally:
+        await connections.close()
+        await engine.dispose()
+        await search.close()
+        await redis.aclose()
+
+
 async def test_what_a_request_under_way_wrote_late_is_removed_after_the_end_too(bench: Bench) -> None:
     tenant = await bench.system.tenant()
     look = await requested(bench, tenant)
@@ -255,17 +287,31 @@ async def test_what_a_request_under_way_wrote_late_is_removed_after_the_end_too(
     admin = await asyncpg.connect(bench.system.admin_url)
     late = "insert into oauth_clients (tenant_id, client_id, name, scopes) values ($1, 'late', 'late', '{}')"
     await admin.execute(late, tenant_id)
-    settings = as_maintain(bench)
-    connections = Connections(settings)
-    engine = create_engine(settings.postgres_auth_url.get_secret_value(), pool_size=1)
-    search = make_client(settings.elasticsearch_url.get_secret_value())
-    redis = Redis.from_url(settings.redis_url.get_secret_value())
-    try:
-        await Deletions(settings, connections, engine, search, redis).sweep()
-        assert await admin.fetchval("select count(*) from oauth_clients where tenant_id = $1", tenant_id) == 0
-    finally:
-        await connections.close()
-        await engine.dispose()
-        await search.close()
-        await redis.aclose()
-        await admin.close()
+    async with deletions_of(as_maintain(bench)) as deletions:
+        await deletions.sweep()
+    assert await admin.fetchval("select count(*) from oauth_clients where tenant_id = $1", tenant_id) == 0
+    await admin.close()
+
+
+async def test_a_row_that_comes_late_for_a_client_whose_rows_were_removed_does_not_stop_the_deletion(
+    bench: Bench,
+) -> None:
+    tenant = await bench.system.tenant()
+    tenant_id = uuid.UUID(tenant.tenant_id)
+    admin = await asyncpg.connect(bench.system.admin_url)
+    await admin.execute(OF_CLIENT[0], tenant_id, tenant.client_id)
+    look = await requested(bench, tenant)
+
+    async with deletions_of(as_maintain(bench)) as deletions:
+
+        async def turned() -> Deletion:
+            await deletions.turn()
+            return await look()
+
+        told = await until(turned, lambda told: "client_uses" in told.deleted)
+        assert "oauth_clients" not in told.deleted
+        # A gateway that was frozen while it answered a request for a token, and is thawed.
+        await admin.execute(OF_CLIENT[0], tenant_id, tenant.client_id)
+        told = await until(turned, lambda told: told.finished_at is not None)
+    assert (told.deleted["client_uses"], told.deleted["oauth_clients"], told.problem) == (2, 1, None)
+    await admin.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -12,6 +13,7 @@ from app.errors import InvalidError
 from app.parameters import Reading
 from tenants.pages import LONGEST, PAGE_PARAMETERS, PageAsked, Place, decode, encode, read_page
 
+ANY = re.compile(".*")
 PLACES = st.builds(
     Place,
     st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(9999, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001  Hypothesis adds the zone
@@ -49,15 +51,15 @@ def test_any_other_text_is_none(text: str) -> None:
 
 def test_a_page_s_cursor_is_bound_to_everything_but_the_limit() -> None:
     place = Place(datetime(2026, 1, 2, tzinfo=UTC), "a")
-    first = read_page(Reading([], PAGE_PARAMETERS), "list", "tenant", None)
+    first = read_page(Reading([], PAGE_PARAMETERS), ANY, "list", "tenant", None)
     assert first == PageAsked(100, None, first.question)
     assert first.next_cursor(None) is None
     cursor = first.next_cursor(place)
     assert cursor is not None
-    again = read_page(Reading([("limit", "7"), ("cursor", cursor)], PAGE_PARAMETERS), "list", "tenant", None)
+    again = read_page(Reading([("limit", "7"), ("cursor", cursor)], PAGE_PARAMETERS), ANY, "list", "tenant", None)
     assert (again.limit, again.after) == (7, place)
     for question in (("list", "other", None), ("list", "tenant", "x"), ("other", "tenant", None), ("list", "tenant")):
         reading = Reading([("cursor", cursor)], PAGE_PARAMETERS)
-        assert read_page(reading, *question).after is None
+        assert read_page(reading, ANY, *question).after is None
         with pytest.raises(InvalidError):
             reading.finish()
