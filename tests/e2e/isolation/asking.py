@@ -45,6 +45,7 @@ async def ask(client: httpx.AsyncClient, probe: Probe) -> httpx.Response:
         del request.headers["authorization"]
     answer = await client.send(request, auth=further.get("auth"))
     assert answer.status_code < 500, f"{method} {path} {further}: {answer.text}"
+    assert answer.status_code != 429, "to be refused for being quick hides whatever would be told"
     return answer
 
 
