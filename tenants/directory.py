@@ -162,7 +162,7 @@ class Directory:
                 if told != version:
                     await _in_time(listener(), READ_TIMEOUT_SECONDS)
                     self._told[listener] = version
-        except Exception:
+        except Exception:  # whatever it is: noted here, and raised on
             self._excused_until = time.monotonic() + OUTAGE_SECONDS
             raise
         finally:

@@ -33,6 +33,8 @@ ROOT = Path(__file__).parent.parent
 # The runtime roles belong to the server, so every database of a test run shares their passwords.
 ROLE_PASSWORD = "of-the-test-run"
 TOP_BURST = 1_000_000
+# Made once: each client would otherwise read all authorities' certificates, which takes longer than what it is for.
+TLS = httpx.create_ssl_context()
 
 T = TypeVar("T")
 
@@ -141,7 +143,7 @@ class System:
     async def _is_ready(self, url: str) -> bool:
         for name, process in self.processes.items():
             assert process.poll() is None, f"{name} ended: {self.log(name)[-2000:]}"
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=TLS) as client:
             try:
                 return (await client.get(f"{url}/api/v1/ready", timeout=2)).status_code == 200
             except httpx.TransportError:
@@ -180,7 +182,7 @@ class System:
 
     async def token(self, tenant: MadeTenant, scope: str | None = None) -> str:
         """An access token over HTTP, as the tenant's machine would get it."""
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=TLS) as client:
             form = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})
             answer = await client.post(
                 f"{self.url}/oauth/token", data=form, auth=(tenant.client_id, tenant.client_secret), timeout=30
@@ -194,7 +196,7 @@ class System:
     ) -> AsyncIterator[httpx.AsyncClient]:
         """An HTTP client that speaks for `tenant` (nobody if None) to the API process `of` this name."""
         headers = {"Authorization": f"Bearer {await self.token(tenant, scope)}"} if tenant is not None else {}
-        async with httpx.AsyncClient(base_url=self.urls[of], headers=headers, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=self.urls[of], headers=headers, timeout=60, verify=TLS) as client:
             yield client
 
     async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
