@@ -7,6 +7,8 @@
 BIN := .venv/bin
 # For instance: make test ARGS="tests/unit -x"
 ARGS ?=
+# Of the suite, at once: much of a test is waiting.
+TEST_PROCESSES ?= 2
 LOADTEST_USERS ?= 20
 LOADTEST_SECONDS ?= 60
 
@@ -14,7 +16,7 @@ run: environment ## start everything on this machine: servers, schema, API, work
 	@exec $(BIN)/sluice up
 
 test: lint types ## lint, types, then the whole suite against real servers that it starts itself
-	@exec $(BIN)/pytest $(ARGS)
+	@exec $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 lint: dev-environment ## ruff, its formatter, and the rules of who may import whom
 	@$(BIN)/ruff check --quiet
@@ -33,7 +35,7 @@ loadtest: dev-environment ## Locust against the running local stack, with a repo
 	  --html loadtests/report.html $(ARGS)
 
 faults: dev-environment ## the long form of the fault suites: what is broken on purpose, with many more examples
-	@HYPOTHESIS_PROFILE=long exec $(BIN)/pytest tests/faults $(ARGS)
+	@exec $(BIN)/pytest --long tests/faults $(ARGS)
 
 clean: ## remove what can be made again: .venv, caches, reports; your data in .sluice stays
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist loadtests/report.html

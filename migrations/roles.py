@@ -5,6 +5,8 @@ Roles belong to the server, not to a database, so they are made here, before Ale
 
 from __future__ import annotations
 
+import asyncio
+import random
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
@@ -17,6 +19,11 @@ class RoleUrlError(Exception):
     """A runtime URL does not log in as the role it is for."""
 
 
+_ATTEMPTS = 20
+_CROSSED = (asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError, asyncpg.InternalServerError)
+"""How PostgreSQL tells of two that changed one role at once; the last: "tuple concurrently updated"."""
+
+
 async def ensure_roles(connection: asyncpg.Connection, urls: dict[str, str]) -> None:
     """Create or update the owner and the runtime roles, and let only them into this database.
 
@@ -26,8 +33,20 @@ async def ensure_roles(connection: asyncpg.Connection, urls: dict[str, str]) -> 
     Raises:
         RoleUrlError: a URL names another user, or has no password.
     """
+    for attempt in range(_ATTEMPTS):
+        try:
+            return await _ensure_roles(connection, urls)
+        except _CROSSED:
+            # A migration of another database of this server, which no lock of this one keeps apart.
+            if attempt + 1 == _ATTEMPTS:
+                raise
+        await asyncio.sleep(random.uniform(0, 0.2))  # noqa: S311  only so that they part
+    return None
+
+
+async def _ensure_roles(connection: asyncpg.Connection, urls: dict[str, str]) -> None:
     async with connection.transaction():
-        # Two migrations at once would otherwise race between looking and creating.
+        # Two migrations of one database at once would otherwise race between looking and creating.
         await connection.execute("select pg_advisory_xact_lock(hashtext('sluice roles'))")
         await _ensure(connection, OWNER, "nologin")
         for role in RUNTIME_ROLES:

@@ -4,28 +4,58 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 import pytest_asyncio
 
-from deploy.local.ports import Ports
-from deploy.local.servers import Endpoints, Given, LocalServers
+from deploy.local.servers import Endpoints
+from tests import parallel
 from tests.system import System
 
+SAID = "said"
 
-def given_servers() -> Given:
-    """Servers that a developer keeps running between runs; see CONTRIBUTING."""
-    names = ("postgres_url", "redis_url", "kafka_bootstrap", "elasticsearch_url")
-    return Given(**{name: os.environ.get(f"SLUICE_TEST_{name.upper()}") for name in names})
-
-
-# `make faults` asks for many more examples.
 hypothesis.settings.register_profile("long", max_examples=2_000, deadline=None)
 hypothesis.settings.register_profile("suite", deadline=None)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the long forms, as `make faults` runs them")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile("long" if config.getoption("--long") else "suite")
+    if not hasattr(config, "workerinput"):
+        parallel.begin()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        parallel.end()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    with parallel.taking_turns(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests had to say, whichever process they ran in: see `say`."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
+    said = [(report.nodeid, text) for report in reports for name, text in report.user_properties if name == SAID]
+    if said:
+        terminalreporter.section("what tests say")
+    for nodeid, text in sorted(said):
+        terminalreporter.line(f"{nodeid.partition('::')[0]}: {text}")
+
+
+@pytest.fixture
+def say(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Shows a text at the end of the run: a figure that was found, or which of two forms ran."""
+    return lambda text: record_property(SAID, text)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,25 +80,10 @@ def open_folder() -> Iterator[Path]:
         yield folder
 
 
-@pytest_asyncio.fixture(scope="session")
-async def _started(open_folder: Path) -> AsyncIterator[tuple[LocalServers, Endpoints]]:
-    local = LocalServers(open_folder / "servers", ports=Ports.free(), given=given_servers(), report=print)
-    try:
-        yield local, await local.start()
-    finally:
-        await local.discard()
-
-
 @pytest.fixture(scope="session")
-def servers(_started: tuple[LocalServers, Endpoints]) -> LocalServers:
-    """The four real servers. A test that stops one starts it again before it ends."""
-    return _started[0]
-
-
-@pytest.fixture(scope="session")
-def endpoints(_started: tuple[LocalServers, Endpoints]) -> Endpoints:
-    """Where the servers are."""
-    return _started[1]
+def endpoints() -> Endpoints:
+    """Where the four real servers are that all tests share. None may take one away: see `mortal`."""
+    return parallel.shared_endpoints()
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -80,6 +95,12 @@ async def system(endpoints: Endpoints, tmp_path_factory: pytest.TempPathFactory)
         yield running
     finally:
         running.stop()
+
+
+@pytest.fixture(scope="session")
+def long_form(pytestconfig: pytest.Config) -> bool:
+    """Whether to take minutes and show all (`make faults`), or seconds and show the essence (`make test`)."""
+    return bool(pytestconfig.getoption("--long"))
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,8 @@ TOP_BURST = 1_000_000
 TLS = httpx.create_ssl_context()
 
 T = TypeVar("T")
+Say = Callable[[str], None]
+"""The fixture `say`: shows a text at the end of the run."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.system import System
+from tests.system import Say, System
 
 SOURCE = Path(__file__).parent / "go"
 MUST_RUN = os.environ.get("GITHUB_ACTIONS") == "true"
@@ -68,12 +68,11 @@ def test_what_it_is_built_from_is_pinned_by_checksum() -> None:
 
 @pytest.mark.parametrize("style", ["header", "params", "detect"])
 async def test_gos_client_gets_a_token_and_uses_it(
-    system: System, program: tuple[Path | None, str], style: str, capsys: pytest.CaptureFixture[str]
+    system: System, program: tuple[Path | None, str], style: str, say: Say
 ) -> None:
     built, reason = program
     if built is None:
-        with capsys.disabled():
-            print(f"\nGo's client, {style}: not run, {reason}")
+        say(f"Go's client, {style}: not run, {reason}")
         assert not MUST_RUN, reason
         return
     report = await asyncio.to_thread(_run, built, system, await system.tenant(), style)

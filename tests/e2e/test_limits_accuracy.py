@@ -16,13 +16,15 @@ import pytest
 
 from bench import load
 from deploy.local.servers import Endpoints
-from tests.system import System
+from tests.system import Say, System
 
 SECONDS = 10.0
 TIMES_OVER = 5
 BATCH = 10
 PATH = "/api/v1/events/batch"
 PROCESSES = ("api", "api-2")
+
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +122,11 @@ async def made(pair: System, rate: float, burst: int) -> Offered:
     return Offered(rate, burst, await pair.token(await pair.tenant(rate=rate, burst=burst)))
 
 
-def check(tenants: Sequence[Offered]) -> None:
+def check(tenants: Sequence[Offered], say: Say) -> None:
     for tenant in tenants:
         offered = sum(tenant.answers.values()) * BATCH
         off = tenant.admitted / tenant.expected - 1
-        print(
+        say(
             f"{tenant.rate:g} a second, burst {tenant.burst}, {tenant.admitted_last - tenant.began:.2f} s: "
             f"offered {offered}, admitted {tenant.admitted}, expected {tenant.expected:.0f}, off by {off:+.2%}"
         )
@@ -136,14 +138,14 @@ def check(tenants: Sequence[Offered]) -> None:
 
 
 async def test_one_tenant_at_five_times_its_rate_over_two_processes_gets_burst_plus_rate_times_time(
-    pair: System,
+    pair: System, say: Say
 ) -> None:
     tenants = [await made(pair, 500, 500)]
     await overload(pair, tenants)
-    check(tenants)
+    check(tenants, say)
 
 
-async def test_ten_tenants_together_each_get_their_own(pair: System) -> None:
+async def test_ten_tenants_together_each_get_their_own(pair: System, say: Say) -> None:
     tenants = [await made(pair, 100, 1000) for _ in range(10)]
     await overload(pair, tenants)
-    check(tenants)
+    check(tenants, say)

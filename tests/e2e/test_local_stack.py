@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from deploy.local.ports import free_ports
-from deploy.local.servers import LocalServers
+from deploy.local.servers import Endpoints, LocalServers
 
 VARIABLES = ("API", "METRICS", "POSTGRES", "REDIS", "KAFKA", "ELASTICSEARCH")
 START_SECONDS, STOP_SECONDS = 240, 20
@@ -97,9 +97,9 @@ def _three_in_a_row() -> int:
 
 
 @pytest.fixture(scope="module")
-async def machine(servers: LocalServers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Machine]:
-    """`servers` has filled the cache."""
-    del servers
+async def machine(endpoints: Endpoints, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Machine]:
+    """The servers behind `endpoints` have filled the cache."""
+    del endpoints
     made = Machine(tmp_path_factory.mktemp("stack") / "home")
     yield made
     await made.sluice("down")

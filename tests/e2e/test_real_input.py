@@ -22,7 +22,7 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.reading import Reading, generate
-from tests.system import ROOT, MadeTenant, System, until
+from tests.system import ROOT, MadeTenant, Say, System, until
 
 SHARED = ROOT.parent / "shared" / "data"
 FULL = os.environ.get("SLUICE_TEST_FULL_DATA") == "1"
@@ -39,11 +39,12 @@ pytestmark = [pytest.mark.parametrize("data", [SET], indirect=True, scope="sessi
 
 @dataclass
 class Loaded:
-    """A tenant, its file and what the file says."""
+    """A tenant, its file, what the file says, and how it was imported with the others."""
 
     tenant: MadeTenant
     path: Path
     reading: Reading
+    how: str = ""
 
 
 async def import_file(system: System, loaded: Loaded, folder: Path) -> dict[str, Any]:
@@ -86,10 +87,11 @@ async def data(
     imported = time.perf_counter()
     for each in loaded.values():
         await _all_stored(system, each)
-    print(
-        f"{request.param}: {total} events imported in {imported - started:.1f} s "
-        f"({total / (imported - started):.0f}/s), all stored {time.perf_counter() - started:.1f} s after the start"
-    )
+    for each in loaded.values():
+        each.how = (
+            f"{request.param}: {total} events imported in {imported - started:.1f} s "
+            f"({total / (imported - started):.0f}/s), all stored {time.perf_counter() - started:.1f} s after the start"
+        )
     return loaded
 
 
@@ -113,8 +115,9 @@ async def get(client: httpx.AsyncClient, path: str, **parameters: Any) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_the_total_and_the_count_of_each_type_are_the_file_s(
-    system: System, data: dict[str, Loaded], name: str
+    system: System, data: dict[str, Loaded], name: str, say: Say
 ) -> None:
+    say(data[name].how)
     reading = data[name].reading
     async with system.client(data[name].tenant) as client:
         assert (await get(client, "count"))["count"] == len(reading.events)

@@ -9,16 +9,12 @@ import pytest_asyncio
 
 from deploy.local.ports import Ports
 from deploy.local.servers import LocalServers
-from tests.conftest import given_servers
 from tests.system import System
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def mortal(servers: LocalServers, open_folder: Path) -> AsyncIterator[LocalServers]:
-    """Servers of our own: the session's, unless those were given and are not ours to stop."""
-    if not given_servers().names():
-        yield servers
-        return
+async def mortal(open_folder: Path) -> AsyncIterator[LocalServers]:
+    """Servers of our own: the run's are not ours to stop."""
     own = LocalServers(open_folder / "mortal", ports=Ports.free(), report=print)
     await own.start()
     try:

@@ -12,7 +12,7 @@ import pytest
 from app.events.timestamps import parse_rfc3339
 from tenants.usage.reading import end_of_month
 from tests.integration.usage.plans import on_plan
-from tests.system import System, until
+from tests.system import Say, System, until
 
 SINGLE, BATCH, USAGE, LIMITS = "/api/v1/events", "/api/v1/events/batch", "/api/v1/usage", "/api/v1/limits"
 
@@ -37,7 +37,7 @@ async def on_quota(system: System, client: httpx.AsyncClient, tenant: Any, quota
 
 
 async def test_events_beyond_a_quota_that_refuses_are_refused_until_the_month_ends_and_reads_go_on(
-    system: System,
+    system: System, say: Say
 ) -> None:
     tenant = await system.tenant()
     async with system.client(tenant) as client:
@@ -64,7 +64,7 @@ async def test_events_beyond_a_quota_that_refuses_are_refused_until_the_month_en
         found = await until(lambda: usage(client), lambda seen: seen["totals"]["throttled"] >= 2)
         assert percents(found) == [80, 100]
         # What was taken between the batch that reached it and the gateway's learning of that.
-        print(f"quota 50: {found['quota']['used'] - 50} events beyond it")
+        say(f"quota 50: {found['quota']['used'] - 50} events beyond it")
 
         await system.fetch("update plans set monthly_quota = 5000 where plan_id = $1", plan_id)
         raised = time.monotonic()

@@ -54,7 +54,7 @@ def test_test_checks_style_and_types_and_ends_with_pytest(clone: Path) -> None:
 
 
 def test_arguments_reach_pytest(clone: Path) -> None:
-    assert _make(clone, "test", "ARGS=tests/unit -x").stdout.endswith("\npytest tests/unit -x\n")
+    assert _make(clone, "test", "ARGS=tests/unit -x").stdout.endswith("\npytest -n 2 --dist loadfile tests/unit -x\n")
 
 
 @pytest.mark.parametrize(

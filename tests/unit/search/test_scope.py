@@ -1,7 +1,7 @@
 """Nothing is searched without a tenant, nor with a clause that looks past one."""
 
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_every_body_filters_by_the_tenant(query: dict[str, Any] | None) -> None:
     assert made.routing == str(TENANT)
 
 
-@pytest.mark.parametrize("tenant", [None, "", str(TENANT), f"{TENANT},{uuid4()}", "*"])
+@pytest.mark.parametrize("tenant", [None, "", str(TENANT), f"{TENANT},{TENANT}", "*"])
 def test_a_tenant_that_is_no_uuid_is_refused(tenant: Any) -> None:
     with pytest.raises(TypeError):
         scoped(tenant, {"match_all": {}})
