@@ -113,6 +113,14 @@ class InvalidError(AppError):
     title = "Invalid input"
 
 
+class HeadTooLargeError(AppError):
+    """The request line and the headers together (RFC 6585 section 5)."""
+
+    status = 431
+    code = "head-too-large"
+    title = "Request header fields too large"
+
+
 class RateLimitedError(AppError):
     status = 429
     code = "rate-limited"

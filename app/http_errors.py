@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.errors import (
     PROBLEM_JSON,
@@ -61,13 +62,26 @@ def _faults(details: Any) -> tuple[Fault, ...]:
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  registered for this type
-    known: dict[int, AppError] = {
-        404: NotFoundError("There is nothing at this path."),
-        405: MethodNotAllowedError(f"{request.method} is not offered here."),
-    }
-    problem = known.get(error.status_code) or MalformedError(str(error.detail))
-    problem.headers.update(error.headers or {})
+    problem: AppError
+    if error.status_code == NotFoundError.status:
+        problem = NotFoundError("There is nothing at this path.")
+    elif error.status_code == MethodNotAllowedError.status:
+        problem = MethodNotAllowedError(f"{request.method} is not offered here.", headers={"Allow": _offered(request)})
+    else:
+        problem = MalformedError(str(error.detail), headers=dict(error.headers or {}))
     return problem_response(request, problem)
+
+
+def _offered(request: Request) -> str:
+    """The methods of this path in all its routes, as RFC 9110 section 15.5.6 asks; the router's error has but one's."""
+    if request.scope.get("app_root_path", "") != request.scope["root_path"]:
+        return "GET, HEAD"  # below a mount, where there are only files
+    scope = request.scope
+    return ", ".join(
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.router.routes)
+    )
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

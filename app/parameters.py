@@ -170,6 +170,11 @@ class Reading:
         self._faults.append(Fault(f"{self._prefix}/{escaped}", detail))
 
 
+def is_whole(value: object) -> bool:
+    """Whether a value out of a JSON body is an integer, which `1.0` is too (JSON Schema 2020-12, validation 6.1.1)."""
+    return type(value) is int or (isinstance(value, float) and value.is_integer())
+
+
 def start_of_day(day: date, zone: tzinfo) -> datetime:
     """The first moment of `day` on the clocks of `zone`, in UTC; where midnight is skipped, the moment of the jump.
 

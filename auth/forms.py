@@ -10,6 +10,9 @@ from urllib.parse import parse_qsl
 
 from authlib.oauth2.rfc6749 import InvalidRequestError
 
+from app.errors import MalformedError, TooLargeError
+from app.request_bodies import read_bounded
+
 if TYPE_CHECKING:
     from starlette.requests import Request
 
@@ -29,12 +32,13 @@ async def read_form(request: Request) -> dict[str, str]:
         raise InvalidRequestError("Parameters belong in the body, not in the URL.")
     if "content-encoding" in request.headers:
         raise InvalidRequestError("The body must not be compressed.")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_FORM_BYTES:
-            raise InvalidRequestError("The body is too large.", status_code=413)
-    return parse_form(request.headers.get("content-type", ""), bytes(body))
+    try:
+        body = await read_bounded(request, MAX_FORM_BYTES)
+    except TooLargeError:
+        raise InvalidRequestError("The body is too large.", status_code=413) from None
+    except MalformedError as error:
+        raise InvalidRequestError(error.detail) from None
+    return parse_form(request.headers.get("content-type", ""), body)
 
 
 def parse_form(content_type: str, body: bytes) -> dict[str, str]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import uvicorn
 
+from app.http_protocol import Protocol
+
 _BODY = b'{"message":"Event received successfully","event_id":"0196a0c4-7a7e-7000-8000-5d1f6f2f9a01"}'
 _START = {
     "type": "http.response.start",
@@ -30,7 +32,7 @@ if __name__ == "__main__":
         constant,
         port=int(sys.argv[1]),
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -19,6 +19,7 @@ from app.errors import (
     UnsupportedMediaTypeError,
 )
 from app.parameters import Reading, openapi_parameters, pairs_of_query
+from app.request_bodies import read_bounded
 from app.state import SearchClient, SettingsOf
 from auth.dependencies import EventsReader
 from search import answers, execute
@@ -69,7 +70,10 @@ _BODY = {
                     "type": "object",
                     "additionalProperties": False,
                     "properties": {
-                        entry.name: entry.schema | {"description": entry.openapi()["description"]}
+                        entry.name: {
+                            "anyOf": [entry.schema, {"type": "null"}],
+                            "description": entry.openapi()["description"],
+                        }
                         for entry in PARAMETERS
                     },
                 },
@@ -151,9 +155,4 @@ async def _body(request: Request) -> bytes:
         raise UnsupportedMediaTypeError(_NOT_JSON)
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaTypeError("The body must not be compressed here.")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_BODY:
-            raise TooLargeError(_TOO_LARGE)
-    return bytes(body)
+    return await read_bounded(request, LARGEST_BODY)

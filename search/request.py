@@ -15,7 +15,7 @@ import msgspec
 
 from app.errors import Fault, InvalidError, MalformedError
 from app.events.timestamps import format_utc
-from app.parameters import Parameter, Reading
+from app.parameters import Parameter, Reading, is_whole
 from app.reads.window import NAME_CHARACTERS, WINDOW_PARAMETERS, Window, read_window
 from search import cursor
 from search.query import LONGEST_QUERY, All, QuerySyntaxError, parse
@@ -55,9 +55,10 @@ CURSOR = Parameter(
     "cursor",
     "`next_cursor` of the answer before, to go on from there. Every other parameter but `limit` must be the same. By "
     "time each hit is visited once, whatever arrives meanwhile; by relevance, new events can shift what follows.",
-    {"type": "string", "maxLength": cursor.LONGEST_CURSOR},
+    {"type": "string", "minLength": 1, "maxLength": cursor.LONGEST_CURSOR},
 )
 PARAMETERS = (Q, *WINDOW_PARAMETERS, USER_ID, SORT, LIMIT, CURSOR)
+_SPELLINGS = {spelling for parameter in PARAMETERS for spelling in parameter.spellings}
 
 # What date_nanos can hold. Events lie between; bounds outside restrict nothing or everything.
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -155,11 +156,12 @@ def pairs_of_body(body: bytes) -> list[tuple[str, str]]:
     for name, value in members:
         if isinstance(value, str):
             pairs.append((name, value))
-        elif type(value) is int and name == LIMIT.name:
-            pairs.append((name, str(value)))
-        elif value is not None:
+        elif name == LIMIT.name and is_whole(value):
+            pairs.append((name, str(int(value))))
+        elif value is not None or name not in _SPELLINGS:
             escaped = name.replace("~", "~0").replace("/", "~1")
-            faults.append(Fault(f"/{escaped}", "must be an integer" if name == LIMIT.name else "must be a string"))
+            wrong = "must be an integer" if name == LIMIT.name else "must be a string"
+            faults.append(Fault(f"/{escaped}", wrong if name in _SPELLINGS else "is not a parameter here"))
     if faults:
         raise InvalidError("The body is not valid.", faults=tuple(faults))
     return pairs

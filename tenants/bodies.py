@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from fastapi import Depends, Request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
-from app.errors import Fault, InvalidError, MalformedError, TooLargeError, UnsupportedMediaTypeError
+from app.errors import Fault, InvalidError, MalformedError, UnsupportedMediaTypeError
+from app.parameters import is_whole
+from app.request_bodies import read_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +29,7 @@ ModelT = TypeVar("ModelT", bound="Body")
 
 
 class Body(BaseModel):
-    """A body's members, strictly typed: no text for a number, no NaN."""
+    """A body's members, strictly typed: no text for a number, no NaN. A whole number may be written `1.0`."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -37,6 +39,11 @@ class Body(BaseModel):
         populate_by_name=True,
         allow_inf_nan=False,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        return int(value) if is_whole(value) else value
 
 
 def body_of(model: type[ModelT]) -> Any:
@@ -55,6 +62,21 @@ def documented(model: type[Body], **examples: Any) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {JSON: {"schema": schema, "examples": described}}}}
 
 
+async def read_bytes(request: Request) -> bytes:
+    """The body of a request that says it is JSON, not yet looked at.
+
+    Raises:
+        UnsupportedMediaTypeError: it is not application/json, or compressed.
+        TooLargeError: it is larger than `LARGEST_BODY` bytes.
+        MalformedError: it did not arrive in time.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+        raise UnsupportedMediaTypeError("The body must be application/json.")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaTypeError("The body must not be compressed here.")
+    return await read_bounded(request, LARGEST_BODY)
+
+
 async def read_body(request: Request, model: type[ModelT]) -> ModelT:
     """The body as `model`.
 
@@ -64,15 +86,7 @@ async def read_body(request: Request, model: type[ModelT]) -> ModelT:
         MalformedError: it is not JSON.
         InvalidError: names every fault.
     """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-        raise UnsupportedMediaTypeError("The body must be application/json.")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaTypeError("The body must not be compressed here.")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_BODY:
-            raise TooLargeError(f"The body is larger than {LARGEST_BODY} bytes.")
+    body = await read_bytes(request)
     try:
         # Strict about text: no lone surrogate, no NaN.
         decoded = msgspec.json.decode(bytes(body))

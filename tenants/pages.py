@@ -44,7 +44,7 @@ LIMIT = Parameter(
 CURSOR = Parameter(
     "cursor",
     "The `next_cursor` of the page before, with otherwise the same parameters (`limit` may change).",
-    {"type": "string", "maxLength": LONGEST},
+    {"type": "string", "minLength": 1, "maxLength": LONGEST},
 )
 PAGE_PARAMETERS = (LIMIT, CURSOR)
 

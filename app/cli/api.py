@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import signal
 
 import uvicorn
@@ -14,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
 from app.cli.failure import CommandError
+from app.http_protocol import Protocol
 from app.main import create_app, open_state
 from app.settings import GatewaySettings
 
@@ -46,14 +48,16 @@ async def _serve(settings: GatewaySettings) -> None:
                 create_app(settings, state),
                 host=settings.api_host,
                 port=settings.api_port,
-                http="httptools",
+                http=Protocol,
+                ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 # Behind a proxy addresses come from X-Forwarded-For; nobody's word is taken for it by default.
                 proxy_headers=False,
-                timeout_graceful_shutdown=6,
+                # Until then each request has its answer, whatever Kafka does.
+                timeout_graceful_shutdown=math.ceil(settings.produce_timeout_seconds) + 1,
                 backlog=4096,
             )
         )

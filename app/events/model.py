@@ -24,7 +24,7 @@ FUTURE = timedelta(days=1)
 
 _DATE_LENGTH = len("2026-01-02")
 
-_ALIASES = (("event_type", "eventType", "name"), ("event_id", "eventId"), ("user_id", "userId"))
+ALIASES = (("event_type", "eventType", "name"), ("event_id", "eventId"), ("user_id", "userId"))
 _NO_METADATA = msgspec.Raw(b"{}")
 ABSENT = msgspec.Raw(b"null")
 """What `IncomingEvent.metadata` is where the client sent none."""
@@ -121,7 +121,7 @@ def _is_plain_text(text: str) -> bool:
 
 def _alias_faults(event: IncomingEvent) -> list[Fault]:
     faults = []
-    for names in _ALIASES:
+    for names in ALIASES:
         given = [name for name in names if getattr(event, name) is not None]
         if len(given) > 1:
             faults.append(Fault(f"/{given[1]}", f"means the same as {given[0]}: send one of them"))
@@ -150,6 +150,7 @@ def _time_faults(timestamp: datetime, receipt: Receipt) -> list[Fault]:
     return []
 
 
+_UNKNOWN = "Object contains unknown field `"
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
@@ -160,10 +161,10 @@ def fault_from(error: msgspec.ValidationError) -> Fault:
     An unknown member's name is in the message, not in the path; it is moved into the pointer.
     """
     message = str(error)
+    if message.startswith(_UNKNOWN):  # the name is the sender's and may look like a path; none ever follows it here
+        name = message.removeprefix(_UNKNOWN)[:-1].replace("~", "~0").replace("/", "~1")
+        return Fault(f"/{name}", "is not a member of an event; put your own values into metadata")
     match = _PATH.search(message)
     pointer = "".join(f"/{name or index}" for name, index in _STEP.findall(match["path"])) if match else ""
     text = message[: match.start()] if match else message
-    if text.startswith("Object contains unknown field"):
-        name = text.split("`")[1].replace("~", "~0").replace("/", "~1")
-        return Fault(f"{pointer}/{name}", "is not a member of an event; put your own values into metadata")
     return Fault(pointer, text[0].lower() + text[1:])

@@ -7,25 +7,26 @@ send it, how much, and where it goes is not known here.
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Awaitable, Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
-import zstandard
 
-from app.errors import AppError, Fault, InvalidError, MalformedError, TooLargeError, UnsupportedMediaTypeError
+from app.errors import AppError, Fault, InvalidError, MalformedError, UnsupportedMediaTypeError
 from app.events.metadata import are_plain
 from app.events.model import ABSENT, MAX_EVENT_BYTES, IncomingEvent, Receipt, accept, fault_from
 from app.events.record import AcceptedEvent
+from app.ingest.counting import check_elements, lines_of, require_count
+from app.ingest.unpacking import gunzip, too_large, unzstd
 
-MAX_BATCH_EVENTS = 2_000
 MAX_BATCH_BYTES = 10 * 2**20
 BODY_TIMEOUT_SECONDS = 30.0
 """How long a client may take to send a body that did not come with its headers."""
 
-_OFF_LOOP_BYTES = 64 * 1024
+OFF_LOOP_BYTES = 64 * 1024
+"""From here on a body is unpacked and decoded in a thread: a few megabytes take long enough to be noticed by others."""
+
 _JSON = frozenset({"application/json", ""})
 _NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 # Everything in an event but its metadata fits: three texts of 200 characters, at most 12 bytes each when escaped.
@@ -81,7 +82,7 @@ async def read_body(receive: Any, headers: dict[bytes, bytes], limit: int) -> by
         )
     announced = headers.get(b"content-length")
     if announced is not None and int(announced) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     begun = receive()
     try:
         awaited = begun.send(None)
@@ -93,13 +94,13 @@ async def read_body(receive: Any, headers: dict[bytes, bytes], limit: int) -> by
     if message.get("more_body", False):
         body = await _in_time(_read_rest(receive, body, limit))
     if len(body) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     if encoding in (b"", b"identity"):
         return body
-    decompress = _gunzip if encoding == b"gzip" else _unzstd
-    if len(body) > _OFF_LOOP_BYTES:
-        return await asyncio.to_thread(decompress, body, limit)
-    return decompress(body, limit)
+    unpack = gunzip if encoding == b"gzip" else unzstd
+    if len(body) > OFF_LOOP_BYTES:
+        return await asyncio.to_thread(unpack, body, limit)
+    return unpack(body, limit)
 
 
 class _Begun:
@@ -131,57 +132,10 @@ async def _read_rest(receive: Any, first: bytes, limit: int) -> bytes:
         part = message.get("body", b"")
         size += len(part)
         if size > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         parts.append(part)
         more = message.get("more_body", False)
     return b"".join(parts)
-
-
-def _too_large(limit: int) -> TooLargeError:
-    return TooLargeError(f"The body is larger than {limit} bytes.", extra={"limit_bytes": limit})
-
-
-def _gunzip(body: bytes, limit: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    try:
-        while body:  # gzip files may be concatenated (RFC 1952 section 2.2)
-            member = zlib.decompressobj(wbits=31)
-            part = member.decompress(body, limit + 1 - size)
-            size += len(part)
-            if size > limit:
-                raise _too_large(limit)
-            if not member.eof:
-                raise MalformedError("The gzip body is truncated.")
-            parts.append(part)
-            body = member.unused_data
-    except zlib.error as error:
-        raise MalformedError(f"The gzip body is damaged: {error}.") from None
-    return b"".join(parts)
-
-
-def _unzstd(body: bytes, limit: int) -> bytes:
-    try:
-        # The window is bounded too: a frame may ask for gigabytes before it yields a byte.
-        reader = zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(body, read_across_frames=True)
-        data = reader.read(limit + 1)
-        # A truncated frame reads as a short one; decompressobj knows whether the frame had ended.
-        if len(data) <= limit:
-            _require_whole_frames(body)
-    except zstandard.ZstdError as error:
-        raise MalformedError(f"The zstd body is damaged: {error}.") from None
-    if len(data) > limit:
-        raise _too_large(limit)
-    return data
-
-
-def _require_whole_frames(body: bytes) -> None:
-    while body:
-        frame = zstandard.ZstdDecompressor(max_window_size=2**27).decompressobj()
-        frame.decompress(body)
-        if not frame.eof:
-            raise MalformedError("The zstd body is truncated.")
-        body = frame.unused_data
 
 
 def media_type(headers: dict[bytes, bytes]) -> str:
@@ -240,10 +194,11 @@ def decode_batch(body: bytes, kind: str, receipt: Receipt, max_event_bytes: int 
     """
     if kind in _NDJSON:
         # Lines are told apart by bytes, so one line that is not UTF-8 does not spoil the others.
-        return _verdicts([line for line in body.split(b"\n") if line.strip()], receipt, max_event_bytes)
+        return _verdicts(lines_of(body), receipt, max_event_bytes)
     if kind not in _JSON:
         raise UnsupportedMediaTypeError(f"Send application/json or application/x-ndjson, not {kind}.")
     _require_utf8(body)
+    check_elements(body)
     is_list = body.lstrip()[:1] == b"["
     try:
         events = _decode_list(body) if is_list else _decode_envelope(body).events
@@ -253,7 +208,7 @@ def decode_batch(body: bytes, kind: str, receipt: Receipt, max_event_bytes: int 
         raise _malformed(error) from None
     if events is None or _may_exceed(events, len(body), max_event_bytes):
         return _verdicts(_split(body, is_list), receipt, max_event_bytes)
-    _require_count(len(events))
+    require_count(len(events))
     batch = Batch([], [])
     plain = are_plain([bytes(event.metadata) for event in events if event.metadata is not ABSENT])
     for index, event in enumerate(events):
@@ -285,13 +240,13 @@ def _split(body: bytes, is_list: bool) -> list[bytes]:
 
 
 def _verdicts(pieces: list[bytes], receipt: Receipt, max_event_bytes: int) -> Batch:
-    _require_count(len(pieces))
+    require_count(len(pieces))
     batch = Batch([], [])
     for index, piece in enumerate(pieces):
         event_id = None
         try:
             if len(piece) > max_event_bytes:
-                raise _too_large(max_event_bytes)
+                raise too_large(max_event_bytes)
             _require_utf8(piece)
             event = _decode_event(piece)
             event_id = event.event_id or event.eventId
@@ -323,16 +278,6 @@ def _id_in(piece: bytes) -> str | None:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
     return found.event_id or found.eventId
-
-
-def _require_count(count: int) -> None:
-    if count > MAX_BATCH_EVENTS:
-        raise TooLargeError(
-            f"The batch has {count} events; at most {MAX_BATCH_EVENTS} are taken at once.",
-            extra={"limit_events": MAX_BATCH_EVENTS},
-        )
-    if count == 0:
-        raise InvalidError("The batch has no events.", (Fault("", "must have at least one event"),))
 
 
 def _malformed(error: Exception) -> MalformedError:

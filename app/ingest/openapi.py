@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from app.events.model import MAX_EVENT_BYTES, MAX_TEXT_LENGTH
-from app.ingest.content import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
+from app.ingest.content import MAX_BATCH_BYTES
+from app.ingest.counting import MAX_BATCH_EVENTS
 from app.ingest.endpoint import BATCH, SINGLE
 
 _EVENT_EXAMPLE = {
@@ -17,6 +18,12 @@ _EVENT_EXAMPLE = {
 }
 
 _TEXT = {"type": ["string", "null"], "minLength": 1, "maxLength": MAX_TEXT_LENGTH}
+
+
+def _given(*names: str) -> dict[str, Any]:
+    """All of these members are there and not null, which would count as absent."""
+    return {"required": list(names), "properties": {name: {"type": "string"} for name in names}}
+
 
 SCHEMAS: dict[str, Any] = {
     "Event": {
@@ -53,7 +60,8 @@ SCHEMAS: dict[str, Any] = {
             },
         },
         "additionalProperties": False,
-        "anyOf": [{"required": ["event_type"]}, {"required": ["eventType"]}, {"required": ["name"]}],
+        "oneOf": [_given("event_type"), _given("eventType"), _given("name")],
+        "allOf": [{"not": _given("event_id", "eventId")}, {"not": _given("user_id", "userId")}],
         "examples": [_EVENT_EXAMPLE],
     },
     "Received": {
@@ -104,7 +112,7 @@ _ENCODING: dict[str, Any] = {
     "name": "Content-Encoding",
     "in": "header",
     "required": False,
-    "schema": {"type": "string", "enum": ["gzip", "zstd", "identity"]},
+    "schema": {"type": "string", "enum": ["gzip", "zstd", "identity", ""]},
 }
 
 

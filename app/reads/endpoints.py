@@ -18,13 +18,13 @@ from app.reads.questions import (
     StatsOf,
     TimelineOf,
     TrendOf,
-    UserId,
 )
 from app.reads.stats import stats_of_events
 from app.reads.timeline import timeline_of_user
 from app.reads.trend import trend_of_events
 from app.reads.window import WINDOW_PARAMETERS
 from app.state import Database
+from app.user_path import UserId
 from auth.dependencies import EventsReader
 from tenants.session import tenant_session
 

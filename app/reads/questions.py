@@ -6,15 +6,14 @@ The dependencies here run after the caller's token was checked, so a stranger le
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
-from urllib.parse import unquote_to_bytes
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Request
 
-from app.errors import Fault, InvalidError, MalformedError
 from app.parameters import Parameter, Reading, pairs_of_query
 from app.reads import cursor, timeline
 from app.reads.buckets import Interval
-from app.reads.window import ENDED_AT, NAME_CHARACTERS, STARTED_AT, WINDOW_PARAMETERS, Window, read_window
+from app.reads.window import ENDED_AT, STARTED_AT, WINDOW_PARAMETERS, Window, read_window
+from app.user_path import UserId, check_user_id
 from auth.dependencies import EventsReader
 
 MOST_TYPES = 1000
@@ -42,21 +41,12 @@ LIMIT = Parameter(
 CURSOR = Parameter(
     "cursor",
     "The `next_cursor` of the page before, with otherwise the same parameters (`limit` may change).",
-    {"type": "string", "maxLength": cursor.LONGEST},
+    {"type": "string", "minLength": 1, "maxLength": cursor.LONGEST},
 )
 
 TREND_PARAMETERS = (*WINDOW_PARAMETERS, INTERVAL)
 STATS_PARAMETERS = (*WINDOW_PARAMETERS, TOP)
 TIMELINE_PARAMETERS = (*WINDOW_PARAMETERS, LIMIT, CURSOR)
-
-UserId = Annotated[
-    str,
-    Path(
-        description="The user; a `/` may be written as it is or as %2F.",
-        examples=["u1"],
-        json_schema_extra={"minLength": 1, "maxLength": NAME_CHARACTERS},
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -109,7 +99,7 @@ async def _timeline(
     reader: EventsReader,
     user_id: UserId,
 ) -> TimelineQuestion:
-    _check_user_id(request, user_id)
+    check_user_id(request, user_id)
     reading = Reading(pairs_of_query(request.scope["query_string"]), TIMELINE_PARAMETERS)
     window = read_window(reading)
     limit = reading.integer(LIMIT.name, default=DEFAULT_LIMIT, least=1, most=timeline.MOST_EVENTS)
@@ -139,16 +129,6 @@ def _place(reading: Reading, handed: str, binding: bytes) -> cursor.Place:
         detail = "is not a next_cursor that was answered to the same user_id, times and filters"
         reading.refuse(CURSOR.name, detail)
         raise reading.failed() from None
-
-
-def _check_user_id(request: Request, user_id: str) -> None:
-    try:
-        unquote_to_bytes(request.scope["raw_path"]).decode()
-    except UnicodeDecodeError:
-        raise MalformedError("The path is not UTF-8.") from None
-    if "\0" in user_id or not 0 < len(user_id) <= NAME_CHARACTERS:
-        detail = f"must have 1 to {NAME_CHARACTERS} characters, none of them NUL"
-        raise InvalidError("The user id is not valid.", (Fault("/path/user_id", detail),))
 
 
 CountOf = Annotated[Window, Depends(_count)]

@@ -53,7 +53,10 @@ _DETAIL_EXAMPLE: dict[str, Any] = _TENANT_EXAMPLE | {
 
 
 class NewTenantBody(Body):
-    name: str = Field(description="What people call it; need not be unique. 1 to 200 characters, no control character.")
+    name: str = Field(
+        description="What people call it; need not be unique. 1 to 200 characters, no control character.",
+        json_schema_extra={"minLength": 1, "maxLength": 200},
+    )
     plan: str = "standard"
     events_per_second: float | None = Field(default=None, gt=0, le=MAX_RATE, description=_OWN)
     burst: int | None = Field(default=None, ge=1, le=MAX_BURST, description=_OWN)

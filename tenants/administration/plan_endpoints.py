@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from app.errors import ConflictError
 from app.state import State, state_of
@@ -20,6 +20,7 @@ from tenants.session import unsafe_session_of_all_tenants
 router = APIRouter(prefix="/api/v1/admin/plans", tags=["Platform"])
 
 Gateway = Annotated[State, Depends(state_of)]
+PlanId = Annotated[str, Path(json_schema_extra={"pattern": f"^{plans.PLAN_ID.pattern}$"})]
 _IN_USE = ConflictError("A tenant has the plan starter; give it another one first.")
 
 
@@ -49,7 +50,7 @@ async def list_plans(_admin: PlatformAdmin, gateway: Gateway) -> Response:
 async def set_plan(
     request: Request,
     admin: PlatformAdmin,
-    plan_id: str,
+    plan_id: PlanId,
     body: Annotated[PlanBody, body_of(PlanBody)],
     gateway: Gateway,
 ) -> Response:
@@ -69,7 +70,7 @@ async def set_plan(
     summary="Delete a plan of your own",
     responses=problems("/api/v1/admin/plans/starter", PLATFORM_ADMIN, plans.no_such_plan("starter"), _IN_USE),
 )
-async def delete_plan(request: Request, admin: PlatformAdmin, plan_id: str, gateway: Gateway) -> Response:
+async def delete_plan(request: Request, admin: PlatformAdmin, plan_id: PlanId, gateway: Gateway) -> Response:
     """Not while a tenant has it, and not one that came with Sluice."""
     async with unsafe_session_of_all_tenants(gateway.auth_engine) as connection:
         await plans.delete_plan(connection, plan_id, actor_of(request, admin))

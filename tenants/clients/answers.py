@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from app.events.timestamps import parse_rfc3339
+from auth.jwks import MOST_KEYS
 from auth.scopes import EVENTS_READ, EVENTS_WRITE, TENANT_SCOPES
 from tenants.answers import Moment
 from tenants.bodies import Body
@@ -38,7 +39,9 @@ def _moment(value: Any) -> Any:
 
 
 _Name = Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": MOST_NAME_CHARACTERS})]
-_Scopes = Annotated[list[str], Field(json_schema_extra={"items": {"type": "string", "enum": list(TENANT_SCOPES)}})]
+_Scopes = Annotated[
+    list[str], Field(json_schema_extra={"items": {"type": "string", "enum": list(TENANT_SCOPES)}, "minItems": 1})
+]
 _Networks = Annotated[
     list[str],
     Field(
@@ -49,18 +52,46 @@ _Networks = Annotated[
 _Rate = Annotated[
     float | None,
     Field(description="A bucket of its own within the tenant's, with `burst`: at most the tenant's events per second."),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]}),
 ]
-_Burst = Annotated[int | None, Field(description="With `events_per_second`: at most the tenant's burst.")]
+_Burst = Annotated[
+    int | None,
+    Field(description="With `events_per_second`: at most the tenant's burst."),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}),
+]
+_KEY_SET: dict[str, Any] = {
+    "type": "object",
+    "required": ["keys"],
+    "properties": {
+        "keys": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MOST_KEYS,
+            "items": {"type": "object", "required": ["kty"]},
+        }
+    },
+}
 _Jwks = Annotated[
     dict[str, Any] | None,
     Field(
         description="1 to 5 public keys (RFC 7517): RSA from 2048 bits, EC P-256 or OKP Ed25519. The client then "
         "authenticates by private_key_jwt and has no secret."
     ),
+    WithJsonSchema({"anyOf": [_KEY_SET, {"type": "null"}]}),
 ]
 
 
+def _paired(schema: dict[str, Any]) -> None:
+    """The two limits go together: both or neither, null or not."""
+    schema["dependentRequired"] = {"burst": ["events_per_second"], "events_per_second": ["burst"]}
+    schema["anyOf"] = [
+        {"properties": {"events_per_second": {"type": kind}, "burst": {"type": kind}}} for kind in ("null", "number")
+    ]
+
+
 class NewClientBody(Body):
+    model_config = ConfigDict(json_schema_extra=_paired)
+
     name: _Name
     scopes: _Scopes = Field(default=list(TENANT_SCOPES))
     networks: _Networks = Field(default=[])
@@ -69,7 +100,9 @@ class NewClientBody(Body):
     burst: _Burst = None
 
 
-def _without_defaults(schema: dict[str, Any]) -> None:
+def _of_a_change(schema: dict[str, Any]) -> None:
+    _paired(schema)
+    schema["minProperties"] = 1
     for member in schema["properties"].values():
         del member["default"]
 
@@ -77,7 +110,7 @@ def _without_defaults(schema: dict[str, Any]) -> None:
 class ClientChangeBody(Body):
     """What is left out stays as it is. `jwks` replaces the keys of a client that has keys."""
 
-    model_config = ConfigDict(json_schema_extra=_without_defaults)
+    model_config = ConfigDict(json_schema_extra=_of_a_change)
 
     # The defaults are never used: only what was sent is read.
     name: _Name = ""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.events.metadata import MAX_DEPTH, MAX_DIGITS, are_plain, faults_of, is_plain
+from app.events.metadata import MAX_DEPTH, MAX_DIGITS, MOST_FAULTS, are_plain, faults_of, is_plain
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -120,3 +120,22 @@ def test_what_is_cleared_together_is_clear_each(contents: list[dict[str, Any]]) 
 def test_one_bad_among_many_is_not_cleared(bad: bytes) -> None:
     assert are_plain([b"{}"] * 50)
     assert not are_plain([b"{}"] * 25 + [bad] + [b"{}"] * 25)
+
+
+@pytest.mark.parametrize("bad", [rb'"\u0000"', b"1e999", rb'{"\u0000":1}', rb'["\ud800"]'])
+def test_a_value_that_a_later_member_replaces_is_looked_at_too(bad: bytes) -> None:
+    # PostgreSQL reads it before it drops it, and refuses the whole document.
+    assert faults_of(b'{"a":%b,"a":1}' % bad, "/m")[0].pointer.startswith("/m")
+
+
+def test_of_thousands_of_faults_a_few_are_told() -> None:
+    raw = b'{"a":[' + b",".join([rb'"\u0000"'] * 5000) + b"]}"
+    assert [fault.pointer for fault in faults_of(raw, "")] == [f"/a/{index}" for index in range(MOST_FAULTS)]
+    long_key = b'{"%b":[' % (b"k" * 30_000) + b",".join([rb'"\u0000"'] * 3000) + b"]}"
+    assert len(faults_of(long_key, "")) == 1
+
+
+@given(st.dictionaries(st.text(), JSON))
+def test_whatever_way_characters_are_escaped_only_nul_is_a_fault(content: dict[str, Any]) -> None:
+    raw = json.dumps(content).encode()
+    assert (faults_of(raw, "") == []) is (rb"\u0000" not in raw.replace(rb"\\", b""))

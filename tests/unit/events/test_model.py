@@ -98,6 +98,8 @@ def test_several_faults_are_named_at_once() -> None:
         (b'{"event_type": 5}', "/event_type"),
         (b'{"event_typ": "a"}', "/event_typ"),
         (b'{"event_type": "a", "a/b": 1}', "/a~1b"),
+        (b'{"event_type": "a", "b`c": 1}', "/b`c"),
+        (b'{"event_type": "a", "b` - at `$.c": 1}', "/b` - at `$.c"),
         (b"[]", ""),
     ],
 )

@@ -134,3 +134,10 @@ def test_a_member_of_another_type_is_422_with_its_pointer(body: bytes, pointer: 
     with pytest.raises(InvalidError) as raised:
         pairs_of_body(body)
     assert [fault.pointer for fault in raised.value.faults] == [pointer]
+
+
+def test_null_is_absent_only_for_what_is_a_parameter_and_a_whole_number_may_have_a_point() -> None:
+    assert pairs_of_body(b'{"limit": 5.0, "startedAt": null}') == [("limit", "5")]
+    with pytest.raises(InvalidError) as raised:
+        pairs_of_body(b'{"other": null}')
+    assert [(fault.pointer, fault.detail) for fault in raised.value.faults] == [("/other", "is not a parameter here")]
