@@ -63,6 +63,7 @@ class Directory:
         self._revocations = -1
         self._told: dict[Listener, int] = {}
         self._looking: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
         self._excused_until = -float("inf")
         self.last_refreshed = -float("inf")
         """When the latest answered look began, by `time.monotonic`: all that was committed before it is known."""
@@ -111,6 +112,11 @@ class Directory:
     async def _refresh_after(self, moment: float) -> None:
         await asyncio.sleep(moment - time.monotonic())
         await self.refresh()
+
+    async def next_change(self, seconds: float) -> None:
+        """Wait until something else is known of tenants or clients, but no longer than `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), seconds)
 
     def on_change(self, listener: Listener) -> None:
         """Call `listener` after each change of `control_version`. Raising fails the look, and the next calls again."""
@@ -184,6 +190,8 @@ class Directory:
                 await self._read_revocations(connection, revocations)
             if version != self._snapshot.version:
                 self._snapshot = await read_snapshot(connection, version)
+                self._changed.set()
+                self._changed = asyncio.Event()
 
     async def _read_revocations(self, connection: AsyncConnection, version: int) -> None:
         # A lower number than the last is another database's, for instance a restored one: read all of it.

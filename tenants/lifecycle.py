@@ -35,8 +35,8 @@ MAX_NAME_LENGTH = 200
 _NOT_TEXT = ("Cc", "Cs")  # control characters; what a command line in another encoding leaves behind
 
 _INSERT = text("""
-    insert into tenants (tenant_id, name, plan_id, events_per_second, burst)
-    values (:tenant_id, :name, :plan, :rate, :burst)
+    insert into tenants (tenant_id, name, plan_id, events_per_second, burst, shards)
+    select :tenant_id, :name, plan_id, :rate, :burst, shards from plans where plan_id = :plan
 """)
 _LOCK = text("select status, plan_id from tenants where tenant_id = :tenant_id for no key update")
 _CHANGE_PLAN = text("""

@@ -25,20 +25,22 @@ if TYPE_CHECKING:
 
 BUILT_IN = ("free", "standard", "enterprise")
 MAX_RATE = 1e9
-MAX_BURST = 2**31 - 1  # PostgreSQL's integer, as of retention
+MAX_BURST = 2**31 - 1  # PostgreSQL's integer
 MAX_QUOTA = 2**63 - 1  # its bigint
 MAX_SHARDS = 64
 EVENT_BYTES = (1024, 65536)
-_PLAN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+RETENTION_DAYS = (7, 36500)
+"""At least the time within which an event id that is sent again counts once (docs/api.md)."""
+PLAN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 EFFECTIVE_LIMITS = """
     coalesce(t.events_per_second, p.events_per_second) as events_per_second,
     coalesce(t.burst, p.burst) as burst,
     p.max_event_bytes,
-    p.shards
+    t.shards
 """
 """Columns of `TenantLimits`, in its order, from `tenants t join plans p using (plan_id)`: the only place that says how
-an override and a plan make a limit."""
+an override and a plan make a limit. The shards are those in force: the plan's, once the tenant was moved there."""
 
 QUOTA_WARN = "warn"
 QUOTA_REFUSE = "refuse"
@@ -142,7 +144,7 @@ async def delete_plan(connection: AsyncConnection, plan_id: str, actor: Actor) -
     """
     if plan_id in BUILT_IN:
         raise ConflictError(f"The plan {plan_id} came with Sluice; it can be changed but not deleted.")
-    if not _PLAN_ID.fullmatch(plan_id):
+    if not PLAN_ID.fullmatch(plan_id):
         raise no_such_plan(plan_id)
     try:
         deleted = (await connection.execute(_DELETE, {"plan_id": plan_id})).one_or_none()
@@ -175,7 +177,7 @@ def _faults(plan: Plan) -> list[Fault]:
     rate = plan.limits.events_per_second
     least, most = EVENT_BYTES
     wrong = {
-        "plan_id": (not _PLAN_ID.fullmatch(plan.plan_id), "must be 1 to 64 of a-z, 0-9, - and _, not - or _ first"),
+        "plan_id": (not PLAN_ID.fullmatch(plan.plan_id), "must be 1 to 64 of a-z, 0-9, - and _, not - or _ first"),
         "events_per_second": (
             not (math.isfinite(rate) and 0 < rate <= MAX_RATE),
             f"must be above 0 and at most {MAX_RATE:g}",
@@ -183,8 +185,14 @@ def _faults(plan: Plan) -> list[Fault]:
         "burst": (not 1 <= plan.limits.burst <= MAX_BURST, f"must be 1 to {MAX_BURST} events"),
         "max_event_bytes": (not least <= plan.limits.max_event_bytes <= most, f"must be {least} to {most}"),
         "shards": (not 1 <= plan.limits.shards <= MAX_SHARDS, f"must be 1 to {MAX_SHARDS}"),
-        "retention_days": (not _within(plan.allowance.retention_days, MAX_BURST), f"must be 1 to {MAX_BURST}, or null"),
-        "monthly_quota": (not _within(plan.allowance.monthly_quota, MAX_QUOTA), f"must be 1 to {MAX_QUOTA}, or null"),
+        "retention_days": (
+            not _within(plan.allowance.retention_days, *RETENTION_DAYS),
+            f"must be {RETENTION_DAYS[0]} to {RETENTION_DAYS[1]}, or null",
+        ),
+        "monthly_quota": (
+            not _within(plan.allowance.monthly_quota, 1, MAX_QUOTA),
+            f"must be 1 to {MAX_QUOTA}, or null",
+        ),
         "at_quota": (
             plan.allowance.at_quota not in {QUOTA_WARN, QUOTA_REFUSE},
             f"must be {QUOTA_WARN} or {QUOTA_REFUSE}",
@@ -193,5 +201,5 @@ def _faults(plan: Plan) -> list[Fault]:
     return [Fault(f"/{member}", detail) for member, (is_wrong, detail) in wrong.items() if is_wrong]
 
 
-def _within(value: int | None, most: int) -> bool:
-    return value is None or 1 <= value <= most
+def _within(value: int | None, least: int, most: int) -> bool:
+    return value is None or least <= value <= most

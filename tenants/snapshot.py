@@ -5,6 +5,7 @@ Role: sluice_auth. Refuses to own when to read: that is `tenants.directory`.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,17 @@ if TYPE_CHECKING:
 PIECE = 500
 """Rows at a time: requests go on between pieces, however many tenants there are."""
 
+DRAIN_SECONDS = 60
+"""For so long a move to other shards may hold events back; then whoever was to end it has died (`workers.shards`)."""
+
 # A quota that is reached is compared anew at each reading, because a change of plan may have raised or lowered it.
 _TENANTS = text(f"""
     select t.tenant_id, t.plan_id, {EFFECTIVE_LIMITS}, p.retention_days, p.monthly_quota, p.at_quota,
            case when p.at_quota = 'refuse' and m.stored >= p.monthly_quota
                 then extract(epoch from date_trunc('month', now() at time zone 'UTC') at time zone 'UTC'
                                         + interval '1 month')::float8
-                else 0 end as refused_until
+                else 0 end as refused_until,
+           coalesce(extract(epoch from drain_started_at - now())::float8 + {DRAIN_SECONDS}, 0) as still_moves
     from tenants t join plans p using (plan_id)
     left join monthly_usage m
         on m.tenant_id = t.tenant_id and m.month = date_trunc('month', now() at time zone 'UTC')::date
@@ -49,7 +54,7 @@ _REVOKED = text("""
 @dataclass(frozen=True, slots=True)
 class TenantRecord:
     """An active tenant. More events are refused until `refused_until` (seconds since 1970; 0: they are not) because
-    the month's quota is reached.
+    the month's quota is reached. Until `moves_until` (by `time.monotonic`; 0: it does not) it moves to other shards.
     """
 
     tenant_id: UUID
@@ -57,6 +62,7 @@ class TenantRecord:
     limits: TenantLimits
     allowance: Allowance
     refused_until: float
+    moves_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,9 @@ async def read_revocations(connection: AsyncConnection, after: int) -> dict[str,
 def _tenant(row: Row[Any]) -> TenantRecord:
     limits = TenantLimits(row.events_per_second, row.burst, row.max_event_bytes, row.shards)
     allowance = Allowance(row.retention_days, row.monthly_quota, row.at_quota)
-    return TenantRecord(row.tenant_id, row.plan_id, limits, allowance, row.refused_until)
+    # By this process' clock, from what PostgreSQL's says is left: the two need not agree.
+    moves_until = time.monotonic() + row.still_moves if row.still_moves > 0 else 0.0
+    return TenantRecord(row.tenant_id, row.plan_id, limits, allowance, row.refused_until, moves_until)
 
 
 def _access(row: Row[Any], tenant: TenantRecord) -> ClientAccess:

@@ -22,7 +22,17 @@ from app.errors import (
 )
 from app.events.model import Receipt
 from app.events.record import AcceptedEvent
-from app.ingest.content import MAX_BATCH_BYTES, Batch, Rejected, decode_batch, decode_single, media_type, read_body
+from app.ingest.content import (
+    MAX_BATCH_BYTES,
+    OFF_LOOP_BYTES,
+    Batch,
+    Rejected,
+    decode_batch,
+    decode_single,
+    media_type,
+    read_body,
+)
+from app.ingest.drain import shards_in_force
 from app.ingest.limited import Headers, check_fits, limit_fields, over_the_limit, over_the_quota
 from app.ingest.publish import Outcome
 from app.metrics import ACCEPTED, INGEST_SECONDS, REJECTED, THROTTLED, UNKNOWN
@@ -93,7 +103,7 @@ async def _ingest(state: State, scope: Any, receive: Any, limit_headers: Headers
         _count_throttled(state, writer, cost)
         raise over_the_limit(limits, own, wait)
     limit_headers += limit_fields(limits, own, grant.remaining, grant.own_remaining)
-    await _publish(state, writer, limits, accepted)
+    await _publish(state, writer, accepted)
     ACCEPTED.inc(cost)
     INGEST_SECONDS.observe(time.perf_counter() - started)
     if is_batch:
@@ -136,7 +146,10 @@ def _count_throttled(state: State, writer: Principal, events: int) -> None:
 async def _read_batch(receive: Any, headers: dict[bytes, bytes], receipt: Receipt, limits: TenantLimits) -> Batch:
     kind = media_type(headers)
     body = await read_body(receive, headers, MAX_BATCH_BYTES)
-    batch = decode_batch(body, kind, receipt, limits.max_event_bytes)
+    if len(body) > OFF_LOOP_BYTES:
+        batch = await asyncio.to_thread(decode_batch, body, kind, receipt, limits.max_event_bytes)
+    else:
+        batch = decode_batch(body, kind, receipt, limits.max_event_bytes)
     if not batch.accepted:
         faults = tuple(
             Fault(f"/{rejected.index}{fault.pointer}", fault.detail)
@@ -158,13 +171,18 @@ def _rejections(rejected: list[Rejected]) -> list[dict[str, Any]]:
     ]
 
 
-async def _publish(state: State, writer: Principal, limits: TenantLimits, events: list[AcceptedEvent]) -> None:
-    futures = state.publisher.publish(writer.tenant_id, writer.client_id, limits.shards, events)
+async def _publish(state: State, writer: Principal, events: list[AcceptedEvent]) -> None:
+    try:
+        shards = await shards_in_force(state, writer.access.tenant, events)
+    except UnavailableError:
+        UNKNOWN.inc(len(events))
+        raise
+    futures = state.publisher.publish(writer.tenant_id, writer.client_id, shards, events)
     outcomes = [await futures[0]] if len(futures) == 1 else await asyncio.gather(*futures)
     if all(outcome is Outcome.ACKNOWLEDGED for outcome in outcomes):
         return
     UNKNOWN.inc(len(events))
-    if all(outcome is Outcome.FULL for outcome in outcomes):
+    if all(outcome is Outcome.NOT_TAKEN for outcome in outcomes):
         detail = "Too much waits to be written; none of these events was taken. Send them again."
     else:
         detail = "It is not known whether these events were stored. Send them again with the same ids: they count once."

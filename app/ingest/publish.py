@@ -8,91 +8,30 @@ deadline, the bounds on waiting bytes and the drain; refuses to decide what an u
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from enum import Enum
 from uuid import UUID
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
-from app.events.record import RECORD_LIMIT_BYTES, AcceptedEvent, encode_events, join_record, partition_key, shard_of
+from app.events.record import AcceptedEvent, join_record, partition_key, shard_of
+from app.ingest.chains import Chain, Outcome, Piece, pieces_of
+from app.ingest.producer import Producer, RefusedError
 from app.metrics import PENDING_BYTES, RECORDS_PUBLISHED
 
-log = structlog.get_logger()
+__all__ = ["Outcome", "Publisher"]
 
-MAX_FLYING = 4
-"""Records of one chain under way at once."""
+log = structlog.get_logger()
 
 _DEADLINE_TICK_SECONDS = 0.1
 
 
-class Outcome(Enum):
-    """What is known of published events."""
-
-    ACKNOWLEDGED = "acknowledged"
-    UNKNOWN = "unknown"
-    """Not acknowledged in time: they may be stored or not. The same ids may be sent again."""
-    FULL = "full"
-    """Not taken: too many bytes wait for Kafka."""
-
-
-@dataclass(slots=True)
-class _Piece:
-    """Events of one request and chain, encoded once. `done` is the request's future."""
-
-    data: bytes
-    done: asyncio.Future[Outcome]
-
-
-@dataclass(slots=True)
-class _Chain:
-    """What waits for one key. Only full records are sent while another is under way, so small ones keep gathering."""
-
-    name: tuple[UUID, str, int]
-    partition: int
-    key: bytes
-    waiting: deque[_Piece] = field(default_factory=deque)
-    waiting_bytes: int = 0
-    flying: int = 0
-    starting: bool = False
-    gate: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def tenant_id(self) -> UUID:
-        return self.name[0]
-
-    @property
-    def client_id(self) -> str:
-        return self.name[1]
-
-    def add(self, piece: _Piece) -> None:
-        self.waiting.append(piece)
-        self.waiting_bytes += len(piece.data)
-
-    def due(self) -> bool:
-        """Whether a record should be sent now."""
-        if not self.waiting:
-            return False
-        return not self.flying or (self.flying < MAX_FLYING and self.waiting_bytes >= RECORD_LIMIT_BYTES)
-
-    def take(self) -> list[_Piece]:
-        """The next record's pieces: at least one, and more as long as they fit."""
-        taken = [self.waiting.popleft()]
-        size = len(taken[0].data)
-        while self.waiting and size + len(self.waiting[0].data) <= RECORD_LIMIT_BYTES:
-            piece = self.waiting.popleft()
-            size += len(piece.data)
-            taken.append(piece)
-        self.waiting_bytes -= size
-        return taken
-
-
 class Publisher:
-    """Create and `start` it inside the running loop. `stop` drains what waits, within a time limit."""
+    """Create and `start` it inside the running loop. `stop` waits for who still waits, within a time limit."""
 
     def __init__(
         self,
@@ -103,52 +42,62 @@ class Publisher:
         pending_bytes: int,
         max_record_bytes: int = 2 * 2**20,
     ) -> None:
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap,
-            acks="all",
-            enable_idempotence=True,
-            max_request_size=max_record_bytes,
-            max_batch_size=max_record_bytes,
-            # Ours is the deadline that clients see; an idempotent send is retried by the producer until it is known.
-            request_timeout_ms=int(timeout_seconds * 1000),
+        self._producer = Producer(
+            lambda: AIOKafkaProducer(
+                bootstrap_servers=bootstrap,
+                acks="all",
+                enable_idempotence=True,
+                max_request_size=max_record_bytes,
+                max_batch_size=max_record_bytes,
+                # The deadline that clients see is ours; an idempotent send is retried until its outcome is known.
+                request_timeout_ms=int(timeout_seconds * 1000),
+            ),
+            topic,
         )
-        self._topic = topic
         self._timeout = timeout_seconds
         self._bound = pending_bytes
         self._tenant_bound = pending_bytes // 4
         self._bytes = 0
         PENDING_BYTES.set_function(lambda: self._bytes)  # looked up by who reads it: cheaper than told at each request
         self._tenant_bytes: dict[UUID, int] = {}
-        self._chains: dict[tuple[UUID, str, int], _Chain] = {}
+        self._chains: dict[tuple[UUID, str, int], Chain] = {}
         self._drains: set[asyncio.Task[None]] = set()
-        self._deadlines: deque[tuple[float, asyncio.Future[Outcome]]] = deque()
+        self._deadlines: deque[tuple[Piece, Chain]] = deque()
         self._ticker: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Connect; raises `KafkaError` if no broker answers."""
+        """Connect; raises `KafkaError` if no broker answers or the topic is missing."""
         await self._producer.start()
         self._ticker = asyncio.create_task(self._expire())
 
     async def stop(self) -> None:
-        """Wait for what was taken, at most as long as a client would, then let go."""
-        if self._drains:
-            await asyncio.wait(self._drains, timeout=self._timeout)
-        for task in self._drains:
+        """Wait until whoever waits has an answer, which takes no longer than their deadlines, then let go.
+
+        What Kafka still has not acknowledged was answered with "unknown" and is not waited for.
+        """
+        waiting = [piece.done for piece, _ in self._deadlines if not piece.done.done()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=self._timeout)
+        for task in (*self._drains, *filter(None, [self._ticker])):
             task.cancel()
-        if self._ticker is not None:
-            self._ticker.cancel()
-        try:
-            await asyncio.wait_for(self._producer.stop(), self._timeout)
-        except (TimeoutError, KafkaError) as error:
-            log.warning("the producer did not stop cleanly", error=type(error).__name__)
+        await asyncio.gather(*self._drains, return_exceptions=True)
+        await self._producer.stop()
 
     async def healthy(self) -> bool:
         """True if a broker answered just now."""
+        return await self._producer.answers()
+
+    @contextlib.contextmanager
+    def holding(self, tenant_id: UUID, size: int) -> Iterator[bool]:
+        """Count `size` bytes that wait for something else as if they waited for Kafka; False if there is no room."""
+        fits = self._fits(tenant_id, size)
+        if fits:
+            self._count_bytes(tenant_id, size)
         try:
-            await asyncio.wait_for(self._producer.client.fetch_all_metadata(), 2)
-        except (TimeoutError, KafkaError):
-            return False
-        return True
+            yield fits
+        finally:
+            if fits:
+                self._count_bytes(tenant_id, -size)
 
     def publish(
         self, tenant_id: UUID, client_id: str, shards: int, events: list[AcceptedEvent]
@@ -171,25 +120,25 @@ class Publisher:
     def _append(
         self, tenant_id: UUID, client_id: str, shard: int, shards: int, events: list[AcceptedEvent]
     ) -> list[asyncio.Future[Outcome]]:
-        pieces = _pieces(events)
+        pieces = pieces_of(events)
         size = sum(map(len, pieces))
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in pieces]
-        tenant_bytes = self._tenant_bytes.get(tenant_id, 0)
-        if self._bytes + size > self._bound or tenant_bytes + size > self._tenant_bound:
+        if not self._fits(tenant_id, size):
             for future in futures:
-                future.set_result(Outcome.FULL)
+                future.set_result(Outcome.NOT_TAKEN)
             return futures
         self._count_bytes(tenant_id, size)
         name = (tenant_id, client_id, shard if shards > 1 else -1)
         chain = self._chains.get(name)
         if chain is None:
             key = partition_key(tenant_id, shard, shards)
-            chain = self._chains[name] = _Chain(name, self._partition(key), key)
+            chain = self._chains[name] = Chain(name, self._producer.partition(key), key)
         deadline = time.monotonic() + self._timeout
         for data, future in zip(pieces, futures, strict=True):
-            chain.add(_Piece(data, future))
-            self._deadlines.append((deadline, future))
+            piece = Piece(data, deadline, future)
+            chain.add(piece)
+            self._deadlines.append((piece, chain))
         # A task that was made but has not run yet will find this piece too.
         if chain.due() and not chain.starting:
             chain.starting = True
@@ -198,39 +147,60 @@ class Publisher:
             task.add_done_callback(self._drains.discard)
         return futures
 
-    def _partition(self, key: bytes) -> int:
-        partitions = sorted(self._producer.client.cluster.partitions_for_topic(self._topic) or {0})
-        return int(self._producer._partitioner(key, partitions, partitions))  # noqa: SLF001  the default one, as other producers use
-
-    async def _drain(self, chain: _Chain) -> None:
+    async def _drain(self, chain: Chain) -> None:
         """Send one record after the other as long as one is due; the chain is forgotten when nothing is left of it."""
         chain.starting = False
         while chain.due():
             pieces = chain.take()
+            size = sum(len(piece.data) for piece in pieces)
             chain.flying += 1
-            live = [piece for piece in pieces if not piece.done.done()]
-            if live:
-                outcome = await self._send(chain, live)
-                for piece in live:
-                    if not piece.done.done():
-                        piece.done.set_result(outcome)
-            chain.flying -= 1
-            self._count_bytes(chain.tenant_id, -sum(len(piece.data) for piece in pieces))
+            try:
+                await self._deliver(chain, pieces)
+            finally:
+                chain.flying -= 1
+                self._count_bytes(chain.tenant_id, -size)
         if not chain.flying and not chain.waiting and not chain.starting:
             del self._chains[chain.name]
 
-    async def _send(self, chain: _Chain, pieces: list[_Piece]) -> Outcome:
-        value = join_record(chain.tenant_id, chain.client_id, datetime.now(UTC), [piece.data for piece in pieces])
+    async def _deliver(self, chain: Chain, pieces: list[Piece]) -> None:
+        """Make one record of the pieces that are still waited for, and tell them what became of it.
+
+        Nothing is acknowledged after its deadline, also in a process that slept: others rely on that
+        (`workers.shards`).
+        """
+        now = time.monotonic()
+        for piece in pieces:
+            if piece.deadline <= now:
+                piece.settle(Outcome.NOT_TAKEN)
+        live = [piece for piece in pieces if not piece.done.done()]
+        data = [piece.data for piece in live]
+        for piece in pieces:
+            piece.data = b""  # it may stay among the deadlines for a while
+        if not live:
+            return
+        value = join_record(chain.tenant_id, chain.client_id, datetime.now(UTC), data)
+        del data
+        outcome = Outcome.UNKNOWN
+        try:
+            outcome = await self._send(chain, value)
+        finally:
+            now = time.monotonic()
+            for piece in live:
+                piece.settle(outcome if now < piece.deadline else Outcome.UNKNOWN)
+
+    async def _send(self, chain: Chain, value: bytes) -> Outcome:
         try:
             # The producer keeps the order in which records are handed over; the gate keeps ours up to there.
-            async with chain.gate:
-                sent = await self._producer.send(self._topic, value, key=chain.key, partition=chain.partition)
-            await sent
-        except KafkaError as error:
-            log.warning("a record was not acknowledged", error=type(error).__name__, tenant_id=str(chain.tenant_id))
+            await self._producer.send(chain.partition, chain.key, value, chain.gate)
+        except RefusedError as error:
+            log.warning("a record was not acknowledged", error=str(error), tenant_id=str(chain.tenant_id))
             return Outcome.UNKNOWN
         RECORDS_PUBLISHED.inc()
         return Outcome.ACKNOWLEDGED
+
+    def _fits(self, tenant_id: UUID, size: int) -> bool:
+        of_tenant = self._tenant_bytes.get(tenant_id, 0)
+        return self._bytes + size <= self._bound and of_tenant + size <= self._tenant_bound
 
     def _count_bytes(self, tenant_id: UUID, size: int) -> None:
         self._bytes += size
@@ -241,20 +211,17 @@ class Publisher:
             self._tenant_bytes.pop(tenant_id, None)
 
     async def _expire(self) -> None:
-        """Answer those whose deadline has passed. All have the same time limit, so the queue is in order."""
+        """Answer those whose deadline has passed. All have the same time limit, so queue and chains are in order.
+
+        What was not handed to Kafka by then never is: it stays in no chain, however long Kafka is away.
+        """
         while True:
             await asyncio.sleep(_DEADLINE_TICK_SECONDS)
             now = time.monotonic()
-            while self._deadlines and (self._deadlines[0][1].done() or self._deadlines[0][0] <= now):
-                _, future = self._deadlines.popleft()
-                if not future.done():
-                    future.set_result(Outcome.UNKNOWN)
-
-
-def _pieces(events: list[AcceptedEvent]) -> list[bytes]:
-    """The events encoded, in pieces that each fit a record; a single event always does."""
-    data = encode_events(events)
-    if len(data) <= RECORD_LIMIT_BYTES or len(events) == 1:
-        return [data]
-    middle = len(events) // 2
-    return _pieces(events[:middle]) + _pieces(events[middle:])
+            while self._deadlines and (self._deadlines[0][0].done.done() or self._deadlines[0][0].deadline <= now):
+                piece, chain = self._deadlines.popleft()
+                if chain.drop_first(piece):
+                    self._count_bytes(chain.tenant_id, -len(piece.data))
+                    piece.settle(Outcome.NOT_TAKEN)
+                else:
+                    piece.settle(Outcome.UNKNOWN)

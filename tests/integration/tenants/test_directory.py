@@ -66,12 +66,38 @@ async def test_a_changed_plan_and_a_changed_override_are_known_within_a_second(e
     directory = await Directory.load(engine)
     async with polling(directory):
         await execute(engine, "update tenants set plan_id = 'enterprise', burst = null")
-        await until(lambda: directory.limits(created.tenant_id).shards == 4)  # type: ignore[union-attr]
+        await until(lambda: directory.tenant(created.tenant_id).plan_id == "enterprise")  # type: ignore[union-attr]
+        limits = directory.limits(created.tenant_id)
+        assert limits is not None
+        assert limits.shards == 1, "the plan's only once the tenant has moved"
         owner = await asyncpg.connect(empty.admin_url)
         await owner.execute("update plans set burst = 77 where plan_id = 'enterprise'")
         await owner.close()
         await until(lambda: directory.limits(created.tenant_id).burst == 77)  # type: ignore[union-attr]
     await engine.dispose()
+
+
+async def test_a_move_to_other_shards_is_known_within_a_second_and_heeded_for_a_minute_at_most(
+    auth_engine: AsyncEngine, settings: GatewaySettings
+) -> None:
+    created = await create_tenant(auth_engine, settings, "acme", "enterprise")
+    directory = await Directory.load(auth_engine)
+
+    def left() -> float:
+        tenant = directory.tenant(created.tenant_id)
+        assert tenant is not None
+        assert tenant.limits.shards == 4
+        return tenant.moves_until - time.monotonic()
+
+    assert left() < 0
+    begin = "update tenants set drain_started_at = now() - make_interval(secs => :ago) where tenant_id = :id"
+    async with polling(directory):
+        await execute(auth_engine, begin, ago=0, id=created.tenant_id)
+        await until(lambda: 55 < left() <= 60.1)
+        await execute(auth_engine, begin, ago=40, id=created.tenant_id)
+        await until(lambda: 15 < left() <= 20.1)
+        await execute(auth_engine, begin, ago=61, id=created.tenant_id)
+        await until(lambda: left() < 0)
 
 
 async def test_a_suspended_tenant_has_no_limits_and_none_of_its_clients_is_admitted(

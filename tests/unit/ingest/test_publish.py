@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -21,16 +23,34 @@ def told() -> float:
     return metric.samples[0].value
 
 
-async def test_without_a_broker_a_tenant_may_leave_a_quarter_waiting_and_the_metric_says_how_much() -> None:
+@asynccontextmanager
+async def unconnected() -> AsyncIterator[Publisher]:
+    """Has room for eight events, and never finds a broker."""
     (port,) = free_ports(1)
     publisher = Publisher(f"127.0.0.1:{port}", "t", timeout_seconds=0.1, pending_bytes=8 * SIZE)
     try:
+        yield publisher
+    finally:
+        await publisher.stop()
+
+
+async def test_without_a_broker_a_tenant_may_leave_a_quarter_waiting_and_the_metric_says_how_much() -> None:
+    async with unconnected() as publisher:
         tenant = uuid4()
         waiting = [publisher.publish(tenant, "c", 1, [EVENT])[0] for _ in range(3)]
         assert [future.done() for future in waiting] == [False, False, True]
-        assert waiting[2].result() is Outcome.FULL
+        assert waiting[2].result() is Outcome.NOT_TAKEN
         assert told() == 2 * SIZE
         publisher.publish(uuid4(), "c", 1, [EVENT])
         assert told() == 3 * SIZE
-    finally:
-        await publisher.stop()
+
+
+async def test_what_is_held_for_something_else_takes_up_the_same_room() -> None:
+    async with unconnected() as publisher:
+        tenant = uuid4()
+        with publisher.holding(tenant, SIZE) as first, publisher.holding(tenant, 2 * SIZE) as second:
+            assert (first, second) == (True, False)
+            assert told() == SIZE
+            publisher.publish(tenant, "c", 1, [EVENT])
+            assert publisher.publish(tenant, "c", 1, [EVENT])[0].result() is Outcome.NOT_TAKEN
+        assert told() == SIZE
