@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import time
 from collections import deque
@@ -23,7 +24,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 
 from app.database import connect
 from app.metrics import WORKER_BATCH_SECONDS, WORKER_FRESHNESS, WORKER_RECORDS, WORKER_RETRIES
-from workers.offsets import Claim, FencedError, advance, claim
+from workers.offsets import Claim, FencedError, LogMismatchError, advance, claim
 from workers.topic import TopicIdentity, identify
 
 log = structlog.get_logger()
@@ -67,6 +68,9 @@ TRANSIENT = (
     TimeoutError,
 )
 """A server is away or says no: nothing was committed, so the same batch is tried again, for as long as it takes."""
+
+
+_STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,8 @@ class Loop(Generic[Work]):
             while not stopping.is_set():
                 await self._turn(consumer)
         finally:
-            await consumer.stop()
+            with contextlib.suppress(TimeoutError):  # it says goodbye to its group, which a frozen Kafka does not hear
+                await asyncio.wait_for(consumer.stop(), _STOP_SECONDS)
             if self._connection is not None:
                 await self._connection.close(timeout=2)
 
@@ -154,7 +159,7 @@ class Loop(Generic[Work]):
             try:
                 self._identity = await identify(self._stream.bootstrap, self._stream.topic)
                 await consumer.start()
-            except KafkaError as error:
+            except (KafkaError, OSError, TimeoutError) as error:
                 attempt += 1
                 log.warning("Kafka does not answer", worker=self._stream.worker, error=type(error).__name__)
                 with contextlib.suppress(TimeoutError):
@@ -176,6 +181,10 @@ class Loop(Generic[Work]):
             self._forget()
         except asyncpg.DeadlockDetectedError:
             WORKER_RETRIES.labels(self._stream.worker, "deadlock").inc()
+        except KafkaError as error:
+            # The log may have lost what comes next, or be another one: both show when partitions are claimed anew.
+            self._claimed_generation = -1
+            await self._pause(consumer, error)
         except TRANSIENT as error:
             await self._pause(consumer, error)
 
@@ -188,15 +197,15 @@ class Loop(Generic[Work]):
         self._next = None
         assert self._identity is not None  # noqa: S101  known since the start
         assigned = sorted(consumer.assignment())
+        # Also with no partition: so it is when the topic was deleted, and the client would wait in silence for ever.
+        identity = await identify(self._stream.bootstrap, self._stream.topic)
+        if identity != self._identity:
+            raise LogMismatchError(f"{self._stream.topic} was made again: it was {self._identity}, and is {identity}")
         if assigned:
-            self._identity = await identify(self._stream.bootstrap, self._stream.topic)
             connection = await self._database()
-            first = await consumer.beginning_offsets(assigned)
-            end = await consumer.end_offsets(assigned)
             for tp in assigned:
-                held = await claim(
-                    connection, self._stream.group, tp.topic, tp.partition, self._identity, (first[tp], end[tp])
-                )
+                log_of = functools.partial(_bounds, consumer, tp)
+                held = await claim(connection, self._stream.group, tp.topic, tp.partition, self._identity, log_of)
                 if generation != self._generation.number:
                     return  # moved meanwhile: the next round claims again
                 # Records fetched before are dropped by the seek; those that still come are dropped in `_poll`.
@@ -331,6 +340,12 @@ class Loop(Generic[Work]):
         if self._connection is None or self._connection.is_closed():
             self._connection = await connect(self._stream.postgres_url, name=f"sluice {self._stream.worker}")
         return self._connection
+
+
+async def _bounds(consumer: AIOKafkaConsumer, tp: TopicPartition) -> tuple[int, int]:
+    """The first and the next offset of the log, now."""
+    first, end = await consumer.beginning_offsets([tp]), await consumer.end_offsets([tp])
+    return first[tp], end[tp]
 
 
 def _bytes(buffer: Iterable[ConsumerRecord]) -> int:

@@ -6,7 +6,7 @@ batch begins by moving the position from the expected value under that epoch; no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import asyncpg
@@ -36,16 +36,18 @@ async def claim(  # noqa: PLR0917  all of it names one partition
     topic: str,
     partition: int,
     identity: TopicIdentity,
-    log: tuple[int, int],
+    log: Callable[[], Awaitable[tuple[int, int]]],
 ) -> Claim:
-    """Take over `partition` for `group`; `log` is its (first, next) offset in Kafka now.
+    """Take over `partition` for `group`; `log` asks Kafka for its (first, next) offset.
 
-    A group that comes to a partition for the first time starts at the beginning of the log.
+    It is asked while nobody else can move the position: an earlier owner that is still at work may have moved it beyond
+    what was the log's end a moment ago. A group that comes to a partition for the first time starts at the beginning of
+    the log.
 
     Raises:
         LogMismatchError: another cluster or topic id, or the kept position is outside the log.
     """
-    first, end = log
+    first, _ = await log()
     async with connection.transaction():
         await connection.execute(
             """
@@ -63,6 +65,7 @@ async def claim(  # noqa: PLR0917  all of it names one partition
             group, topic, partition,
         )  # fmt: skip
         assert row is not None  # noqa: S101  inserted above if it was not there
+        first, end = await log()
         where = f"{topic}[{partition}] for {group}"
         if (row["cluster_id"], row["topic_id"]) != (identity.cluster_id, identity.topic_id):
             raise LogMismatchError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import asyncpg
@@ -11,20 +12,29 @@ import pytest
 from tests.integration.workers.conftest import Bench, event, record
 from tests.system import until
 from workers.offsets import FencedError, LogMismatchError, advance, claim
-from workers.topic import TopicError, TopicIdentity, ensure_topic, identify
+from workers.topic import TopicError, TopicIdentity, ensure_topics, identify
 
 
 async def connected(bench: Bench) -> asyncpg.Connection:
     return await asyncpg.connect(bench.settings.postgres_worker_url.get_secret_value())
 
 
+def holding(first: int, end: int) -> Callable[[], Awaitable[tuple[int, int]]]:
+    """A log that stays as it is."""
+
+    async def log() -> tuple[int, int]:
+        return first, end
+
+    return log
+
+
 async def test_a_later_claim_fences_the_earlier_owner(bench: Bench) -> None:
     here = TopicIdentity("cluster", uuid4())
     connection = await connected(bench)
     try:
-        earlier = await claim(connection, "g", "t", 0, here, (0, 10))
+        earlier = await claim(connection, "g", "t", 0, here, holding(0, 10))
         await advance(connection, "g", "t", {0: earlier}, {0: 4})
-        later = await claim(connection, "g", "t", 0, here, (0, 10))
+        later = await claim(connection, "g", "t", 0, here, holding(0, 10))
         assert (later.next_offset, later.epoch) == (4, earlier.epoch + 1)
         with pytest.raises(FencedError):
             await advance(connection, "g", "t", {0: earlier}, {0: 6})
@@ -35,10 +45,33 @@ async def test_a_later_claim_fences_the_earlier_owner(bench: Bench) -> None:
         await connection.close()
 
 
+async def test_an_owner_that_moves_on_until_its_partition_is_claimed_leaves_no_position_beyond_the_log(
+    bench: Bench,
+) -> None:
+    here = TopicIdentity("cluster", uuid4())
+    connection, another = await connected(bench), await connected(bench)
+    asked = 0
+    try:
+        earlier = await claim(connection, "g", "t", 0, here, holding(0, 10))
+
+        async def growing() -> tuple[int, int]:
+            nonlocal asked
+            asked += 1
+            if asked == 1:  # ten records more, handled after Kafka has answered and before the claim
+                await advance(another, "g", "t", {0: earlier}, {0: 20})
+                return 0, 10
+            return 0, 20
+
+        assert (await claim(connection, "g", "t", 0, here, growing)).next_offset == 20
+    finally:
+        await connection.close()
+        await another.close()
+
+
 async def test_a_new_group_starts_at_the_beginning_of_what_the_log_still_holds(bench: Bench) -> None:
     connection = await connected(bench)
     try:
-        assert (await claim(connection, "g", "t", 1, TopicIdentity("c", uuid4()), (7, 10))).next_offset == 7
+        assert (await claim(connection, "g", "t", 1, TopicIdentity("c", uuid4()), holding(7, 10))).next_offset == 7
     finally:
         await connection.close()
 
@@ -47,7 +80,7 @@ async def test_another_topic_of_the_same_name_or_a_position_outside_the_log_is_r
     here = TopicIdentity("c", uuid4())
     connection = await connected(bench)
     try:
-        await claim(connection, "g", "t", 0, here, (3, 5))
+        await claim(connection, "g", "t", 0, here, holding(3, 5))
         for identity, log in (
             (TopicIdentity("c", uuid4()), (3, 5)),
             (TopicIdentity("other", here.topic_id), (3, 5)),
@@ -55,8 +88,8 @@ async def test_another_topic_of_the_same_name_or_a_position_outside_the_log_is_r
             (here, (0, 2)),
         ):
             with pytest.raises(LogMismatchError):
-                await claim(connection, "g", "t", 0, identity, log)
-        assert (await claim(connection, "g", "t", 0, here, (3, 5))).epoch == 2  # a refusal changes nothing
+                await claim(connection, "g", "t", 0, identity, holding(*log))
+        assert (await claim(connection, "g", "t", 0, here, holding(3, 5))).epoch == 2  # a refusal changes nothing
     finally:
         await connection.close()
 
@@ -79,8 +112,8 @@ async def test_a_topic_is_told_by_its_id(bench: Bench) -> None:
     first = await identify(bootstrap, bench.system.topic)
     assert first == await identify(bootstrap, bench.system.topic)
     other = f"{bench.system.topic}.other"
-    assert await ensure_topic(bootstrap, other, partitions=1)
-    assert not await ensure_topic(bootstrap, other, partitions=1)
+    assert await ensure_topics(bootstrap, [other], partitions=1) == {other}
+    assert not await ensure_topics(bootstrap, [other], partitions=1)
     assert (await identify(bootstrap, other)).topic_id != first.topic_id
     with pytest.raises(TopicError):
         await identify(bootstrap, f"{bench.system.topic}.missing")
