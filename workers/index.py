@@ -25,8 +25,12 @@ from workers import store
 from workers.dead_letters import DeadLetter, write_dead_letters
 from workers.loop import Horizon, RetryLaterError
 from workers.offsets import positions
+from workers.rows import Row, letter_of
 
 log = structlog.get_logger()
+
+NOT_INDEXABLE = "not indexable"
+"""The reason of a dead letter whose event is stored, and is only not found by search."""
 
 
 class _Key(msgspec.Struct, gc=False):
@@ -92,17 +96,29 @@ class IndexStep:
             raise RetryLaterError(str(error)) from error
         if outcome.retriable:
             raise RetryLaterError(f"Elasticsearch can't take {len(outcome.retriable)} documents now")
-        letters = [
-            DeadLetter(
-                row["tenant_id"], "not indexable", reason, row["source_partition"], row["source_offset"], row["index"],
-                row["metadata"].encode(),
-            )
-            for row, reason in outcome.refused
-        ]  # fmt: skip
-        await write_dead_letters(connection, self._topic, letters)
+        letters = [_letter_of(row, reason) for row, reason in outcome.refused]
+        await write_dead_letters(connection, "index", self._topic, letters)
         WORKER_EVENTS.labels("index", "indexed").inc(outcome.written)
         WORKER_EVENTS.labels("index", "dead letter").inc(len(letters))
         log.info("indexed", records=work.records, events=outcome.written, dead_letters=len(letters))
+
+
+def _letter_of(row: asyncpg.Record, detail: str) -> DeadLetter:
+    stored = Row(
+        row["event_id"],
+        row["source_partition"],
+        row["source_offset"],
+        row["index"],
+        row["tenant_id"],
+        row["event_type"],
+        row["user_id"],
+        row["client_id"],
+        row["timestamp"],
+        row["received_at"],
+        row["index_slice"],
+        row["metadata"],
+    )
+    return letter_of(stored, NOT_INDEXABLE, detail, stored.tenant_id)
 
 
 async def stored_rows(connection: asyncpg.Connection, keys: Sequence[Key]) -> list[asyncpg.Record]:

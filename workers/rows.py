@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 from aiokafka import ConsumerRecord
 
+from app.events.dead_letters import LetteredEvent
 from app.events.record import decoder, encoder
 from tenants.platform import PLATFORM_TENANT_ID
 from workers.dead_letters import WHOLE_RECORD, DeadLetter
@@ -88,16 +89,28 @@ def key_of(row: Row) -> Key:
 
 
 def letter_of(row: Row, reason: str, detail: str, owner: UUID) -> DeadLetter:
-    payload = encoder.encode(
-        {
-            "tenant_id": row.tenant_id,
-            "client_id": row.client_id,
-            "received_at": row.received_at,
-            "event_id": row.event_id,
-            "event_type": row.event_type,
-            "user_id": row.user_id,
-            "timestamp": row.timestamp,
-            "metadata": msgspec.Raw(row.metadata.encode()),
-        }
+    """One event as a dead letter: its payload is the event, with whose it is and when it was received."""
+    lettered = LetteredEvent(
+        row.tenant_id,
+        row.client_id,
+        row.received_at,
+        row.event_id,
+        row.event_type,
+        row.user_id,
+        row.timestamp,
+        msgspec.Raw(row.metadata.encode()),
     )
-    return DeadLetter(owner, reason, detail, row.partition, row.offset, row.place, payload)
+    return DeadLetter(
+        owner,
+        reason,
+        detail,
+        row.partition,
+        row.offset,
+        row.place,
+        encoder.encode(lettered),
+        row.event_id,
+        row.event_type,
+        row.user_id,
+        row.client_id,
+        row.received_at,
+    )

@@ -60,7 +60,7 @@ async def records_of(system: System, tenant: MadeTenant) -> list[ConsumerRecord]
         async with asyncio.timeout(30):
             while any([await consumer.position(place) < end for place, end in ends.items()]):
                 for batch in (await consumer.getmany(timeout_ms=200)).values():
-                    found += [record for record in batch if record.key.decode().startswith(tenant.tenant_id)]
+                    found += [record for record in batch if (record.key or b"").decode().startswith(tenant.tenant_id)]
         return found
     finally:
         await consumer.stop()
