@@ -1,31 +1,56 @@
 """Whether PostgreSQL's events, aggregates and usage and the search index say the same, by tenant, on a live system.
 
-Reads only. Events, aggregates and usage are compared within one snapshot. The index follows behind, so an event that
-it has not reached yet is `waiting`, not missing, and one that is newer than the snapshot is not extra.
+Reads only. Events, aggregates and usage are compared within one snapshot; what retention and erasure took out of
+`events` is a number beside what was counted. The index is compared as it was just before that snapshot, so what it
+holds and `events` does not is extra. It follows behind: an event that it has not reached is `waiting`, not missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
 from elasticsearch import AsyncElasticsearch
 
-from search import execute
-from search.verify import iter_event_ids
-from workers.offsets import positions
+from app.comparison import MISSING, Difference, Index, compare
+from search.verify import totals_by_hour
 from workers.store import bind_tenants
 from workers.usage import BYTES
 
 NAMED = 20
 """How many ids of each kind of difference are kept to show."""
 
+LISTED = 100
+"""How many hours with a difference are listed."""
+
+RECOUNT_SECONDS = 3600.0
+"""How long a recount of all of a tenant's events may take."""
+
+_ASKED_AGAIN = 1000
+"""How many ids that are only in the index are looked at once more before they are called extra."""
+
+
+@dataclass
+class Hour:
+    """What differs in one hour: buckets of 15 minutes (by the events' timestamps), usage by client, and documents."""
+
+    hour: datetime
+    buckets: int = 0
+    usage: int = 0
+    missing: int = 0
+    extra: int = 0
+    doubled: int = 0
+
 
 @dataclass
 class Report:
-    """What was found of one tenant; `agrees` if nothing is wrong. `wrong_usage` counts hours by client, and months."""
+    """What was found of one tenant; `agrees` if nothing is wrong. `wrong_usage` counts hours by client, and months.
+
+    `aggregated` and `metered` are what aggregates and usage say that `events` still holds. `hours` are the first
+    `LISTED` in which anything differs, `wrong_hours` is how many there are. `leaving`: the tenant is being deleted.
+    """
 
     tenant_id: UUID
     events: int = 0
@@ -38,52 +63,79 @@ class Report:
     missing: int = 0
     extra: int = 0
     doubled: int = 0
+    wrong_hours: int = 0
+    leaving: bool = False
     examples: list[str] = field(default_factory=list)
+    hours: list[Hour] = field(default_factory=list)
 
     @property
     def agrees(self) -> bool:
         """All places hold the same events, but for those that the index has yet to read."""
         wrong = self.wrong_buckets or self.wrong_usage or self.missing or self.extra or self.doubled
-        return self.events == self.aggregated == self.metered and not wrong
+        return self.leaving or (self.events == self.aggregated == self.metered and not wrong)
 
 
-_BUCKETS = """
+BUCKETS = """
 with recount as (
     select date_bin('15 minutes', "timestamp", '1970-01-01Z') as bucket, event_type, client_id, count(*) as n
     from events where tenant_id = $1 group by 1, 2, 3
 ), kept as (
-    select bucket, event_type, client_id, count as n from aggregated_events where tenant_id = $1 and count > 0
+    select bucket, event_type, client_id, count - expired as n
+    from aggregated_events where tenant_id = $1 and count > expired
 )
-select coalesce(sum(recount.n), 0)::bigint, coalesce(sum(kept.n), 0)::bigint,
-       count(*) filter (where recount.n is distinct from kept.n)
-from recount full join kept using (bucket, event_type, client_id)
+select date_bin('1 hour', bucket, '1970-01-01Z') as hour, coalesce(sum(recount.n), 0)::bigint as recounted,
+       coalesce(sum(kept.n), 0)::bigint as kept, count(*) filter (where recount.n is distinct from kept.n) as wrong
+from recount full join kept using (bucket, event_type, client_id) group by 1 order by 1
 """
+"""Each hour: events by their timestamps, what aggregates say, and how many of its buckets are wrong."""
 
-_USAGE = f"""
+USAGE = f"""
 with recount as (
     select date_bin('1 hour', received_at, '1970-01-01Z') as hour, client_id, count(*) as n, sum({BYTES}) as bytes
     from events where tenant_id = $1 group by 1, 2
 ), kept as (
-    select hour, client_id, stored as n, bytes from usage where tenant_id = $1 and (stored > 0 or bytes > 0)
+    select hour, client_id, stored - removed as n, bytes - removed_bytes as bytes
+    from usage where tenant_id = $1 and (stored > removed or bytes > removed_bytes)
 )
-select coalesce(sum(kept.n), 0)::bigint,
-       count(*) filter (where recount.n is distinct from kept.n or recount.bytes is distinct from kept.bytes)
-from recount full join kept using (hour, client_id)
+select hour, coalesce(sum(kept.n), 0)::bigint as kept,
+       count(*) filter (where recount.n is distinct from kept.n or recount.bytes is distinct from kept.bytes) as wrong
+from recount full join kept using (hour, client_id) group by 1 order by 1
 """  # noqa: S608  a constant of this project
+"""Each hour of receipt: what usage says, and for how many clients it is wrong."""
 
-_MONTHS = """
+MONTHS = """
 with recount as (
-    select date_trunc('month', received_at at time zone 'UTC')::date as month, count(*) as n
-    from events where tenant_id = $1 group by 1
+    select date_trunc('month', hour at time zone 'UTC')::date as month, sum(stored)::bigint as n
+    from usage where tenant_id = $1 group by 1 having sum(stored) > 0
 ), kept as (
     select month, stored as n from monthly_usage where tenant_id = $1 and stored > 0
 )
-select count(*) filter (where recount.n is distinct from kept.n) from recount full join kept using (month)
+select month from recount full join kept using (month) where recount.n is distinct from kept.n order by 1
 """
+"""The months whose sum is wrong."""
 
-_EVENTS = """
-select event_id, source_partition, source_offset from events where tenant_id = $1 order by event_id
-"""
+
+class _Hours:
+    """Differences by hour, of which the oldest `LISTED` are kept."""
+
+    def __init__(self) -> None:
+        self._known: dict[datetime, Hour] = {}
+        self._others: set[int] = set()
+
+    def at(self, moment: datetime) -> Hour:
+        hour = moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        found = self._known.get(hour)
+        if found is None:
+            found = Hour(hour)
+            if len(self._known) < LISTED:
+                self._known[hour] = found
+            else:
+                self._others.add(int(hour.timestamp()) // 3600)
+        return found
+
+    def put_into(self, report: Report) -> None:
+        report.hours = [self._known[hour] for hour in sorted(self._known)]
+        report.wrong_hours = len(self._known) + len(self._others)
 
 
 async def verify_tenant(
@@ -100,61 +152,59 @@ async def verify_tenant(
     `connection` logs in as sluice_worker and is not in a transaction.
 
     Raises:
-        asyncpg.PostgresError, OSError, search.client.IndexUnavailable: a server does not answer.
+        asyncpg.PostgresError, OSError: PostgreSQL does not answer, or refuses.
+        search.client.IndexUnavailable, search.execute.SearchRefused: so does Elasticsearch.
     """
-    report = Report(tenant_id)
+    report, hours = Report(tenant_id), _Hours()
     unexplained: list[str] = []
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
-        await bind_tenants(connection, [tenant_id])
-        reached = await positions(connection, index_group, topic)
-        ((report.events, report.aggregated, report.wrong_buckets),) = await connection.fetch(_BUCKETS, tenant_id)
-        ((report.metered, report.wrong_usage),) = await connection.fetch(_USAGE, tenant_id)
-        report.wrong_usage += await connection.fetchval(_MONTHS, tenant_id)
-        # After the snapshot: all that the index had been given by then can be seen from here on.
-        await execute.refresh(client, index_prefix)
-        rows = aiter(connection.cursor(_EVENTS, tenant_id, prefetch=5000))
-        await _merge(rows, iter_event_ids(client, index_prefix, tenant_id), reached, report, unexplained)
+    index = Index(client, index_prefix, index_group, topic)
+    async with compare(connection, index, tenant_id) as found:
+        async for difference in found:
+            _note(difference, report, hours, unexplained)
+        report.indexed, report.waiting = found.indexed, found.waiting
+        async for hour, recounted, kept, wrong in connection.cursor(BUCKETS, tenant_id, timeout=RECOUNT_SECONDS):
+            report.events += recounted
+            report.aggregated += kept
+            report.wrong_buckets += wrong
+            if wrong:
+                hours.at(hour).buckets = wrong
+        async for hour, kept, wrong in connection.cursor(USAGE, tenant_id, timeout=RECOUNT_SECONDS):
+            report.metered += kept
+            report.wrong_usage += wrong
+            if wrong:
+                hours.at(hour).usage = wrong
+        report.wrong_usage += len(await connection.fetch(MONTHS, tenant_id))
     async with connection.transaction(readonly=True):
         await bind_tenants(connection, [tenant_id])
-        newer = await connection.fetch(
+        status = await connection.fetchval("select status from tenants where tenant_id = $1", tenant_id)
+        report.leaving = status not in {"active", "suspended"}
+        back = await connection.fetch(
             "select event_id from events where tenant_id = $1 and event_id = any($2::text[])", tenant_id, unexplained
         )
-    extra = sorted(set(unexplained) - {row["event_id"] for row in newer})
-    report.extra = len(extra)
+    found_again = {row["event_id"] for row in back}
+    extra = sorted(set(unexplained) - found_again)
+    report.extra -= sum(event_id in found_again for event_id in unexplained)
     report.examples += [f"only in the index: {event_id}" for event_id in extra[:NAMED]]
+    if extra:
+        for hour, count in (await totals_by_hour(client, index_prefix, tenant_id, event_ids=extra)).items():
+            hours.at(hour).extra = count
+    hours.put_into(report)
     return report
 
 
-async def _merge(
-    rows: AsyncIterator[asyncpg.Record],
-    indexed: AsyncIterator[str],
-    reached: dict[int, int],
-    report: Report,
-    unexplained: list[str],
-) -> None:
-    """Walk both streams, which are in the same order, side by side."""
-    row = await anext(rows, None)
-    found = await anext(indexed, None)
-    previous = None
-    while row is not None or found is not None:
-        if found is not None and found == previous:
-            report.doubled += 1
-            report.examples.append(f"twice in the index: {found}")
-            found = await anext(indexed, None)
-        elif row is not None and (found is None or row["event_id"].encode() < found.encode()):
-            if row["source_offset"] >= reached.get(row["source_partition"], 0):
-                report.waiting += 1
-            else:
-                report.missing += 1
-                if report.missing <= NAMED:
-                    report.examples.append(f"not in the index: {row['event_id']}")
-            row = await anext(rows, None)
-        else:
-            assert found is not None  # noqa: S101  follows from the two cases above
-            report.indexed += 1
-            previous = found
-            if row is not None and row["event_id"] == found:
-                row = await anext(rows, None)
-            else:
-                unexplained.append(found)
-            found = await anext(indexed, None)
+def _note(difference: Difference, report: Report, hours: _Hours, unexplained: list[str]) -> None:
+    event_id, received_at = difference.event_id, difference.received_at
+    if received_at is None:
+        report.extra += 1
+        if len(unexplained) < _ASKED_AGAIN:
+            unexplained.append(event_id)
+    elif difference.kind is MISSING:
+        report.missing += 1
+        hours.at(received_at).missing += 1
+        if report.missing <= NAMED:
+            report.examples.append(f"not in the index: {event_id}")
+    else:
+        report.doubled += 1
+        hours.at(received_at).doubled += 1
+        if report.doubled <= NAMED:
+            report.examples.append(f"twice in the index: {event_id}")

@@ -19,6 +19,7 @@ from search.scope import Scoped, encoded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from uuid import UUID
 
     from elasticsearch import AsyncElasticsearch
 
@@ -30,6 +31,9 @@ _STARTING_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 _STARTING = ("no_shard_available_action_exception", "missing shards")
 """What Elasticsearch says of such a slice: of one that it tried, and of one that it did not even try."""
+
+_OF_A_SHARD = b'"failed_shards"'
+"""What Elasticsearch says if an index that it found is gone before it has answered."""
 
 KEEP_ALIVE = "2m"
 """How long a walk may pause between two pages."""
@@ -122,23 +126,30 @@ async def search(client: AsyncElasticsearch, index_prefix: str, scope: Scoped) -
     return answer
 
 
-async def walk(client: AsyncElasticsearch, index_prefix: str, scope: Scoped) -> AsyncIterator[list[Any]]:
-    """The sort values of each matching document, in the order of the scope's `sort`, as of one moment.
+async def point(client: AsyncElasticsearch, index_prefix: str, tenant_id: UUID) -> str | None:
+    """What the tenant's documents are now, for one `walk` that begins within `KEEP_ALIVE`; None: no slice exists yet.
 
-    Behind those Elasticsearch adds the document's place in the index, so that equal ones are all visited. Raises as
-    `search` does.
+    Raises as `search` does.
     """
     target = (
-        f"/{quote(alias_of(index_prefix))}/_pit?routing={scope.routing}&keep_alive={KEEP_ALIVE}"
+        f"/{quote(alias_of(index_prefix))}/_pit?routing={tenant_id}&keep_alive={KEEP_ALIVE}"
         "&ignore_unavailable=true&allow_partial_search_results=false"
     )
     status, opened = await _call(client, "POST", target)
     if status == 404:  # noqa: PLR2004  no slice yet
-        return
-    point = _points.decode(_checked(status, opened)).id
+        return None
+    return _points.decode(_checked(status, opened)).id
+
+
+async def walk(client: AsyncElasticsearch, point: str | None, scope: Scoped) -> AsyncIterator[list[Any]]:
+    """The sort values of each matching document, in the order of the scope's `sort`, as of the moment of `point`.
+
+    Behind those Elasticsearch adds the document's place in the index, so that equal ones are all visited. Raises as
+    `search` does.
+    """
     after: list[Any] = []
     try:
-        while True:
+        while point is not None:
             body = scope.body | {"size": PAGE, "track_total_hits": False, "_source": False}
             body |= {"pit": {"id": point, "keep_alive": KEEP_ALIVE}} | ({"search_after": after} if after else {})
             page = _pages.decode(
@@ -155,7 +166,8 @@ async def walk(client: AsyncElasticsearch, index_prefix: str, scope: Scoped) -> 
     finally:
         # Left alone it would hold segments for KEEP_ALIVE; if this fails that is what happens.
         with contextlib.suppress(IndexUnavailable):
-            await call(client, "DELETE", "/_pit", encoded({"id": point}))
+            if point is not None:
+                await call(client, "DELETE", "/_pit", encoded({"id": point}))
 
 
 async def delete(client: AsyncElasticsearch, index_prefix: str, scope: Scoped, *, most: int) -> int:
@@ -180,13 +192,18 @@ async def refresh(client: AsyncElasticsearch, index_prefix: str) -> None:
 
 
 async def _call(client: AsyncElasticsearch, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
-    """`call`, patient with a slice that was made a moment ago: its shard starts within some hundred milliseconds."""
+    """`call`, patient with a slice that was made a moment ago: its shard starts within some hundred milliseconds; and
+    with one that was built again and exchanged in the middle of the request, which the next one finds in its place.
+    """
     for pause in _STARTING_SECONDS:
         try:
-            return await call(client, method, target, body)
+            status, answer = await call(client, method, target, body)
         except IndexUnavailable as error:
             if not any(sign in str(error).lower() for sign in _STARTING):
                 raise
+        else:
+            if status != 404 or _OF_A_SHARD not in answer:  # noqa: PLR2004  not found
+                return status, answer
         await asyncio.sleep(pause)
     return await call(client, method, target, body)
 

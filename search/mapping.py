@@ -1,7 +1,8 @@
 """The search index: its slices, its mapping, and how text in it is cut into words.
 
 Owns names and types inside Elasticsearch, put there as one index template. An index per month of receipt
-(`{prefix}-{yyyymm}`), all behind the alias `{prefix}`. Refuses to hold tenants apart: see `search.scope`.
+(`{prefix}-{yyyymm}`, or that name is an alias of what was built again: `search.rebuild`), all behind the alias
+`{prefix}`. Refuses to hold tenants apart: see `search.scope`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from app.cli.main import _status
 from app.events.record import AcceptedEvent, encode_events, join_record
 from app.settings import WorkerSettings
 from deploy.local.servers import Endpoints
@@ -68,3 +69,19 @@ def event(event_id: str, event_type: str = "t", metadata: bytes = b"{}", at: dat
 @pytest.fixture
 async def bench(endpoints: Endpoints, tmp_path: Path) -> Bench:
     return Bench(await System.create(endpoints, tmp_path))
+
+
+@pytest.fixture
+def command(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Awaitable[tuple[int, str, str]]]:
+    """Runs `sluice` with these arguments as an operator of the bench would: its status, output and error output."""
+    for name, value in bench.system.environment.items():
+        monkeypatch.setenv(name, value)
+
+    async def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = await asyncio.to_thread(_status, list(arguments))
+        return status, *capsys.readouterr()
+
+    return run

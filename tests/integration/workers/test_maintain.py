@@ -24,6 +24,7 @@ from tests.system import MadeTenant, until
 from workers.connections import Connections
 from workers.main import run_until
 from workers.purge import KEPT_DAYS, purge
+from workers.search_rebuilds import claimed
 from workers.tables import KEPT, delete_some, tenant_tables
 from workers.tenant_deletion import Deletions
 
@@ -113,6 +114,9 @@ EXPIRED = """
         insert into signing_keys (kid, algorithm, public_jwk, private_key, nonce, key_encryption_key_id, signs_from,
                                   retired_at)
         values ($4, 'RS256', '{}', 'x', decode(repeat('00', 12), 'hex'), 'k', now(), now() - $3::interval)
+    ), replay as (
+        insert into replays (tenant_id, target, requested_at, slot, total, total_estimated, state, finished_at)
+        values ($1, 'kafka', now(), 1, 0, false, 'done', now() - $3::interval)
     )
     insert into token_revocations (tenant_id, jti, expires_at) values ($1, $4, now() - $3::interval)
 """
@@ -134,7 +138,7 @@ async def test_what_has_expired_is_removed_and_what_has_not_stays(
             )
         assert await purge(engine) == {
             "client_assertions": 3, "token_revocations": 3, "client_secrets": 1, "signing_keys": 1,
-            "client_uses": 0, "oauth_clients": 0,
+            "client_uses": 0, "oauth_clients": 0, "replays": 1,
         }  # fmt: skip
         assert set((await purge(engine)).values()) == {0}
         # A revoked client goes with all that is its own, and others stay.
@@ -219,6 +223,19 @@ async def test_documents_go_only_after_the_index_worker_has_passed_what_was_stor
     assert await bench.dead_letters() == []
 
 
+async def test_documents_wait_while_the_search_index_is_rebuilt(bench: Bench) -> None:
+    tenant = await bench.system.tenant()
+    look = await requested(bench, tenant)
+    async with maintaining(as_maintain(bench)):
+        async with claimed(bench.settings.postgres_worker_url.get_secret_value()):
+            told = await until(look, lambda told: told.problem is not None)
+            assert (told.step, told.problem) == (
+                "index", "The search index is being rebuilt; its documents are removed after that.",
+            )  # fmt: skip
+        told = await until(look, lambda told: told.finished_at is not None)
+    assert told.problem is None
+
+
 @pytest.mark.parametrize(
     ("away", "said"),
     [
@@ -255,7 +272,7 @@ async def test_two_workers_share_the_deletions_and_every_place_is_emptied(bench:
             told = await until(look, lambda told: told.finished_at is not None)
             assert told.deleted == {
                 "usage": 1, "monthly_usage": 1, "quota_notices": 1, "client_uses": 1, "client_assertions": 1,
-                "token_revocations": 1, "client_secrets": 1, "oauth_clients": 1,
+                "token_revocations": 1, "client_secrets": 1, "oauth_clients": 1, "erasures": 1, "replays": 1,
             }  # fmt: skip
     ends = await admin.fetchval("select count(*) from audit_log where action = 'tenant.deleted'")
     assert ends == 3
