@@ -22,6 +22,9 @@ from app.ingest.endpoint import BATCH, SINGLE, IngestEndpoint
 from app.ingest.publish import Publisher
 from app.observe import observed
 from app.reads.endpoints import router as reads
+from app.recovery.erasure_endpoints import router as erasures
+from app.recovery.letter_endpoints import router as dead_letters
+from app.recovery.replay_endpoints import router as replays
 from app.settings import GatewaySettings
 from app.state import State
 from app.throttling.throttle import Throttle
@@ -70,10 +73,12 @@ def create_app(settings: GatewaySettings, state: State | None = None) -> Gateway
             app.state.sluice = opened
             yield
 
-    app = Gateway(**openapi.DESCRIPTION, lifespan=lifespan if state is None else None)
+    # A redirect for a slash too many would be built from the Host header, and without TLS behind a proxy.
+    app = Gateway(**openapi.DESCRIPTION, redirect_slashes=False, lifespan=lifespan if state is None else None)
     app.state.sluice = state
     managing = (clients, client_secrets, audit, usage, tenants, clients_of_tenants, plans, oversight)
-    for router in (oauth, reads, search, *managing, health.router):
+    recovering = (dead_letters, replays, erasures)
+    for router in (oauth, reads, search, *managing, *recovering, health.router):
         app.include_router(router)
     # Here for other methods, which get 405, and for whoever lists routes; POST never comes this far.
     app.router.routes += [Route(path, app.ingest, methods=["POST"]) for path in (SINGLE, BATCH)]

@@ -37,6 +37,11 @@ WORKER_RECORDS = Counter("sluice_worker_records_total", "Kafka records handled."
 WORKER_EVENTS = Counter("sluice_worker_events_total", "Events by what a worker did with them.", ["worker", "outcome"])
 WORKER_BATCH_SECONDS = Histogram("sluice_worker_batch_duration_seconds", "Time to handle one batch.", ["worker"])
 WORKER_RETRIES = Counter("sluice_worker_retries_total", "Batches that were tried again, by cause.", ["worker", "cause"])
+DEAD_LETTERS = Counter("sluice_dead_letters_total", "Dead letters written, by worker and reason.", ["worker", "reason"])
+DEAD_LETTER_RETRIES = Counter(
+    "sluice_dead_letter_retries_total", "Dead letters that were tried again, by outcome.", ["outcome"]
+)
+DEAD_LETTERS_OPEN = Gauge("sluice_dead_letters_open", "Dead letters that nothing was done about yet.")
 QUOTA_NOTICES = Counter(
     "sluice_quota_notices_total", "Tenants that reached a share of their monthly quota, by percent.", ["percent"]
 )
@@ -52,3 +57,5 @@ MAINTAIN_REMOVED = Counter(
     ["reason", "place"],
 )
 DELETIONS_OPEN = Gauge("sluice_tenant_deletions_open", "Tenants that are still being deleted.")
+ERASURES_OPEN = Gauge("sluice_erasures_open", "Users who are still being erased.")
+REPLAYED = Counter("sluice_replayed_events_total", "Events that were sent again, by target.", ["target"])

@@ -40,6 +40,8 @@ def _key_of_32_bytes(value: SecretStr) -> SecretStr:
 RequestLimit = Annotated[
     str, StringConstraints(strip_whitespace=True, pattern=r"^[1-9][0-9]{0,8}/(second|minute|hour|day)$")
 ]
+ProduceTimeout = Annotated[float, Field(gt=0, le=30)]
+"""Of gateways; `workers.shards` has to know it, and to be done long before `tenants.snapshot.DRAIN_SECONDS`."""
 MAX_TOKEN_LIFETIME_SECONDS = 3600
 """For so long keys that sign no longer are believed (`auth.rotation`)."""
 
@@ -78,6 +80,16 @@ class Settings(BaseSettings):
         """The topic of accepted events; see docs/architecture.md for its records."""
         return f"{self.topic_prefix}.raw"
 
+    @property
+    def dead_letter_topic(self) -> str:
+        """The topic with a copy of each dead letter; PostgreSQL holds the truth."""
+        return f"{self.topic_prefix}.dead-letter"
+
+    @property
+    def replay_topic(self) -> str:
+        """The topic that replays go to: never `raw_topic`, so nothing that is sent again can be counted again."""
+        return f"{self.topic_prefix}.replay"
+
     def group(self, worker: str) -> str:
         """The Kafka consumer group of a worker; it goes with the topic, so that two systems can share a cluster."""
         return f"sluice.{self.topic_prefix}.{worker}"
@@ -101,14 +113,6 @@ def _reason(kind: str, message: str) -> str:
     return "is missing" if kind == "missing" else message.removeprefix("Value error, ").lower()
 
 
-class OperatorSettings(Settings):
-    """For commands that manage tenants, clients and keys."""
-
-    postgres_auth_url: SecretUrl
-    key_encryption_key: SecretKey
-    secret_hash_key: SecretKey
-
-
 def _networks(value: str) -> str:
     for part in filter(None, (part.strip() for part in value.split(","))):
         try:
@@ -116,6 +120,23 @@ def _networks(value: str) -> str:
         except ValueError as error:
             raise ValueError(f"{part} is not a network such as 10.0.0.0/8") from error
     return value
+
+
+Networks = Annotated[str, AfterValidator(_networks)]
+
+
+def parsed_networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """The networks that such a setting names, with commas between them."""
+    return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+
+
+class OperatorSettings(Settings):
+    """For commands that manage tenants, clients and keys."""
+
+    postgres_auth_url: SecretUrl
+    key_encryption_key: SecretKey
+    secret_hash_key: SecretKey
+    webhook_networks: Networks = ""
 
 
 def _issuer(value: str) -> str:
@@ -153,7 +174,7 @@ class GatewaySettings(OperatorSettings):
     api_port: int = Field(default=8000, ge=1, le=65535)
     token_lifetime_seconds: int = Field(default=600, ge=10, le=MAX_TOKEN_LIFETIME_SECONDS)
     assertion_audience_token_url: bool = False
-    produce_timeout_seconds: float = Field(default=5.0, gt=0, le=60)
+    produce_timeout_seconds: ProduceTimeout = 5.0
     pending_bytes: int = Field(default=64 * 2**20, ge=2**20)
     limiter_timeout_seconds: float = Field(default=0.5, gt=0, le=10)
     gateway_processes: int = Field(default=1, ge=1, le=1024)
@@ -161,12 +182,12 @@ class GatewaySettings(OperatorSettings):
     admin_limit: RequestLimit = "120/minute"
     query_limit: RequestLimit = "1200/minute"
     failure_limit: RequestLimit = "30/minute"
-    trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
+    trusted_proxies: Networks = ""
 
     @cached_property
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """Proxies whose `X-Forwarded-For` is believed."""
-        return tuple(ip_network(part.strip()) for part in self.trusted_proxies.split(",") if part.strip())
+        return parsed_networks(self.trusted_proxies)
 
 
 class WorkerSettings(Settings):
@@ -183,13 +204,39 @@ class MaintainSettings(WorkerSettings):
     postgres_auth_url: SecretUrl
     redis_url: SecretUrl
     redis_prefix: str = "sluice"
+    produce_timeout_seconds: ProduceTimeout = 5.0
+
+
+class ReplaySettings(WorkerSettings):
+    """For `sluice worker replay`, which finds the jobs of all tenants and signs what webhooks get."""
+
+    postgres_auth_url: SecretUrl
+    key_encryption_key: SecretKey
+    webhook_networks: Networks = ""
+
+
+class EveryWorkerSettings(MaintainSettings, ReplaySettings):
+    """For a process that runs both of those."""
 
 
 class VerifySettings(OperatorSettings):
-    """For `sluice verify`, which reads what the workers write."""
+    """For `sluice verify`, `reindex` and `replay --rebuild`, which look after what the workers write."""
 
     postgres_worker_url: SecretUrl
     elasticsearch_url: SecretUrl
+    kafka_bootstrap: NonBlank
+
+
+class ReplayCommandSettings(OperatorSettings):
+    """For `sluice replay`, which counts, and into a file reads, what tenants have stored."""
+
+    postgres_worker_url: SecretUrl
+
+
+class LettersCommandSettings(Settings):
+    """For `sluice dead-letters`, which sees and changes them as the workers do that wrote them."""
+
+    postgres_worker_url: SecretUrl
 
 
 class MigrationSettings(Settings):

@@ -17,15 +17,16 @@ from app.settings import MigrationSettings
 from migrations.roles import OWNER, ensure_roles
 from search.client import make_client
 from search.mapping import ensure_template
-from workers.topic import ensure_topic
+from workers.topic import ensure_topics
 
 
 async def migrate_all(settings: MigrationSettings) -> dict[str, str]:
     """Bring all three servers up to date; returns what each now has, by name."""
     revision = await migrate_postgres(settings)
-    made = await ensure_topic(
+    topics = (settings.raw_topic, settings.dead_letter_topic, settings.replay_topic)
+    made = await ensure_topics(
         settings.kafka_bootstrap,
-        settings.raw_topic,
+        topics,
         partitions=settings.topic_partitions,
         replication=settings.topic_replication,
     )
@@ -38,7 +39,7 @@ async def migrate_all(settings: MigrationSettings) -> dict[str, str]:
         await client.close()
     return {
         "postgres": f"revision {revision}",
-        "kafka": f"topic {settings.raw_topic} {'made' if made else 'exists'}",
+        "kafka": ", ".join(f"topic {topic} {'made' if topic in made else 'exists'}" for topic in topics),
         "elasticsearch": f"template {settings.index_prefix}",
     }
 

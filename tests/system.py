@@ -96,6 +96,7 @@ class System:
             "KEY_ENCRYPTION_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "SECRET_HASH_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "ISSUER": url,
+            "WEBHOOK_NETWORKS": "127.0.0.0/8",
             "API_PORT": str(api_port),
             "METRICS_PORT": str(metrics),
             # Tests send from one address what many would; those of the limits set their own.

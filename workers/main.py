@@ -11,20 +11,23 @@ from typing import Any
 import structlog
 from prometheus_client import start_http_server
 
-from app.settings import MaintainSettings, WorkerSettings
+from app.settings import EveryWorkerSettings, MaintainSettings, ReplaySettings, WorkerSettings
 from search.client import make_client
 from workers import index, store
 from workers.loop import Loop, Stream
 from workers.maintain import maintain
+from workers.replay import replay
 
 log = structlog.get_logger()
 
-WORKERS = ("store", "index", "maintain")
+WORKERS = ("store", "index", "maintain", "replay")
 
 
 def settings_for(names: Sequence[str]) -> type[WorkerSettings]:
     """What a process that runs these workers has to be told."""
-    return MaintainSettings if "maintain" in names else WorkerSettings
+    if "maintain" in names:
+        return EveryWorkerSettings if "replay" in names else MaintainSettings
+    return ReplaySettings if "replay" in names else WorkerSettings
 
 
 async def run_workers(names: Sequence[str], settings: WorkerSettings) -> None:
@@ -65,6 +68,8 @@ async def run_until(names: Sequence[str], settings: WorkerSettings, stopping: as
                 tasks.create_task(loop.run(stopping))
             if isinstance(settings, MaintainSettings) and "maintain" in names:
                 tasks.create_task(maintain(settings, stopping))
+            if isinstance(settings, ReplaySettings) and "replay" in names:
+                tasks.create_task(replay(settings, stopping))
 
 
 def _stream(name: str, settings: WorkerSettings) -> Stream:

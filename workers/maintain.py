@@ -1,43 +1,44 @@
-"""The `maintain` worker: once a second it goes on with tenants' deletions, once a minute it removes what has expired.
+"""The `maintain` worker: what has to be done from time to time and reads no log, each as a duty of its own.
 
-It reads no log. Owns when to run and its connections; what is removed is said by the modules that it calls.
+Owns which duties there are, how often, and what they share. What is done is said by the modules that it calls.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import TYPE_CHECKING
 
 import structlog
 from redis.asyncio import Redis
 
 from app.database import create_engine
-from app.metrics import WORKER_RETRIES
 from search.client import make_client
 from workers.connections import Connections
-from workers.loop import backoff
+from workers.duties import Duty, keep
+from workers.erasure import Erasures
+from workers.letters import letter_duties
 from workers.purge import purge
-from workers.tenant_deletion import TRANSIENT, Deletions
+from workers.retention import Retention
+from workers.sender import Sender
+from workers.shards import Shards
+from workers.tenant_deletion import Deletions
 
 if TYPE_CHECKING:
     from app.settings import MaintainSettings
 
 log = structlog.get_logger()
 
-PAUSE_SECONDS = 1.0
 PURGE_SECONDS = 60.0
+SHARDS_SECONDS = 0.5
 SEARCH_TIMEOUT_SECONDS = 60.0
 REDIS_TIMEOUT_SECONDS = 5.0
 
 
 async def maintain(settings: MaintainSettings, stopping: asyncio.Event) -> None:
-    """Work until `stopping` is set. A server that is away is waited for; any number of processes may run this."""
+    """Do all duties until `stopping` is set; any number of processes may run this."""
     async with contextlib.AsyncExitStack() as stack:
-        connections = Connections(settings)
-        stack.push_async_callback(connections.close)
-        engine = create_engine(settings.postgres_auth_url.get_secret_value(), pool_size=1)
+        engine = create_engine(settings.postgres_auth_url.get_secret_value(), pool_size=2)
         stack.push_async_callback(engine.dispose)
         search = make_client(settings.elasticsearch_url.get_secret_value(), timeout=SEARCH_TIMEOUT_SECONDS)
         stack.push_async_callback(search.close)
@@ -47,25 +48,28 @@ async def maintain(settings: MaintainSettings, stopping: asyncio.Event) -> None:
             socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
         )
         stack.push_async_callback(redis.aclose)
-        deletions = Deletions(settings, connections, engine, search, redis)
-        next_purge, attempt = 0.0, 0
-        while not stopping.is_set():
-            try:
-                pause = 0.0 if await deletions.turn() else PAUSE_SECONDS
-                if time.monotonic() >= next_purge:
-                    removed = {table: count for table, count in (await purge(engine)).items() if count}
-                    await deletions.sweep()
-                    next_purge = time.monotonic() + PURGE_SECONDS
-                    log.info("purged", **removed)
-                attempt = 0
-            except TRANSIENT as error:
-                connections.drop()
-                attempt += 1
-                pause = backoff(attempt)
-                WORKER_RETRIES.labels("maintain", type(error).__name__).inc()
-                log.warning(
-                    "trying again", worker="maintain", error=type(error).__name__, detail=str(error)[:200],
-                    attempt=attempt, seconds=round(pause, 2),
-                )  # fmt: skip
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), pause)
+        sender = Sender(settings.kafka_bootstrap)
+        stack.push_async_callback(sender.close)
+
+        async def remove_expired() -> bool:
+            removed = {table: count for table, count in (await purge(engine)).items() if count}
+            log.info("purged", **removed)
+            return False
+
+        connections = [Connections(settings) for _ in range(6)]
+        deletions = Deletions(settings, connections[0], engine, search, redis)
+        late = Deletions(settings, connections[1], engine, search, redis)
+        erasures = Erasures(settings, connections[3], engine, search, redis)
+        retention = Retention(settings, connections[4], search)
+        shards = Shards(settings, connections[5])
+        async with asyncio.TaskGroup() as tasks:
+            for duty in (
+                Duty("deletion of tenants", deletions.turn, connections[0]),
+                Duty("what came late for deleted tenants", late.sweep, connections[1], PURGE_SECONDS),
+                Duty("what has expired", remove_expired, connections[2], PURGE_SECONDS),
+                Duty("erasure of users", erasures.turn, connections[3]),
+                Duty("retention", retention.turn, connections[4], PURGE_SECONDS),
+                Duty("shards of tenants", shards.turn, connections[5], SHARDS_SECONDS),
+                *letter_duties(settings, search, sender),
+            ):
+                tasks.create_task(keep(duty, stopping))

@@ -31,6 +31,7 @@ _EXPIRED = {
         and {_OF_NOBODY.format("client_secrets")} and {_OF_NOBODY.format("client_uses")}
         and {_OF_NOBODY.format("client_assertions")}
     )""",  # noqa: S608  constants of this module
+    "replays": f"finished_at < now() - interval '{KEPT_DAYS} days'",
     "signing_keys": f"retired_at < now() - interval '{KEPT_DAYS} days'",
 }
 

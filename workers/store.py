@@ -2,7 +2,7 @@
 
 Within a tenant an event id counts once, whatever its timestamp; the first in the log wins. What can't be
 stored is dead-lettered in the same transaction, so nothing blocks, and nothing is dropped but what comes for a
-tenant that is being deleted.
+tenant that is being deleted or a user who was erased.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from aiokafka import ConsumerRecord
 
 from app.metrics import WORKER_EVENTS
 from tenants.platform import PLATFORM_TENANT_ID
-from workers.dead_letters import DeadLetter, write_dead_letters
+from workers.dead_letters import DeadLetter, Place, Retry, retry_of, settle, write_dead_letters
 from workers.loop import RetryLaterError
 from workers.rows import Row, decode, in_order, key_of, letter_of
+from workers.suppression import kept_and_suppressed
 from workers.usage import BYTES, Key, Stored, Tally, write_usage
 
 log = structlog.get_logger()
@@ -38,12 +39,15 @@ POISON = (
 
 @dataclass(frozen=True)
 class Decoded:
-    """A batch of records, decoded: rows by tenant, how many there are by key, and what was no record."""
+    """A batch of records, decoded: rows by tenant, how many there are by key, what was no record, and which are dead
+    letters that were sent again.
+    """
 
     records: int
     by_tenant: dict[UUID, list[Row]]
     sent: Counter[Key]
     letters: list[DeadLetter]
+    retries: dict[Place, Retry]
 
 
 class StoreStep:
@@ -58,32 +62,38 @@ class StoreStep:
         by_tenant: dict[UUID, list[Row]] = {}
         sent: Counter[Key] = Counter()
         letters: list[DeadLetter] = []
+        retries: dict[Place, Retry] = {}
         for record in records:
+            if record.headers and (retry := retry_of(record)) is not None:
+                retries[record.partition, record.offset] = retry
             decoded = decode(record)
             if isinstance(decoded, DeadLetter):
                 letters.append(decoded)
             elif decoded:
                 by_tenant.setdefault(decoded[0].tenant_id, []).extend(decoded)
                 sent[key_of(decoded[0])] += len(decoded)  # of one client and moment, as they share a record
-        return Decoded(len(records), in_order(by_tenant), sent, letters)
+        return Decoded(len(records), in_order(by_tenant), sent, letters, retries)
 
     async def apply(self, connection: asyncpg.Connection, work: Decoded) -> None:
         """Store what is new and dead-letter what can't be stored."""
         letters = list(work.letters)
         tenants = await _lock_tenants(connection, work.by_tenant)
         tally = Tally(Counter({key: count for key, count in work.sent.items() if _is_kept(tenants.get(key.tenant_id))}))
-        rows: list[Row] = []
-        suppressed = 0
+        kept: dict[UUID, list[Row]] = {}
+        of_leaving = 0
         for tenant_id, theirs in work.by_tenant.items():
             tenant = tenants.get(tenant_id)
             if tenant is None:
                 letters += [letter_of(row, "unknown tenant", str(tenant_id), PLATFORM_TENANT_ID) for row in theirs]
             elif _is_kept(tenant):
-                rows += theirs
+                kept[tenant_id] = theirs
             else:
-                suppressed += len(theirs)
+                of_leaving += len(theirs)
+        rows, of_erased = await kept_and_suppressed(connection, kept)
+        tally.sent.subtract(key_of(row) for row in of_erased)
+        suppressed = of_leaving + len(of_erased)
         await self._store(connection, rows, letters, tally)
-        await write_dead_letters(connection, self._topic, letters)
+        await write_dead_letters(connection, "store", self._topic, await settle(connection, work.retries, letters))
         await write_usage(connection, tally, {tenant_id: tenant.quota for tenant_id, tenant in tenants.items()})
         stored = tally.stored.total()
         duplicates = len(rows) - stored - tally.refused.total()

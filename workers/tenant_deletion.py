@@ -7,25 +7,23 @@ everywhere again and begins anew if anything is left. Refuses to own when to run
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
-from redis.exceptions import RedisError
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.metrics import DELETIONS_OPEN, MAINTAIN_REMOVED, WORKER_RETRIES
 from search import execute
-from search.client import IndexUnavailable
 from search.scope import scoped
 from search.verify import tenant_total
-from workers import loop
 from workers.connections import Connections, Role
 from workers.deletion_receipt import Job, add_removed, finish, lately_finished, move, note, open_jobs
+from workers.duties import TRANSIENT
 from workers.offsets import positions
+from workers.redis_keys import keys_of
+from workers.search_rebuilds import active
 from workers.tables import Key, Table, delete_some, holds_rows, tenant_tables
-from workers.topic import TopicError, longest_kept
+from workers.topic import longest_kept
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,8 +43,6 @@ SETTLE_SECONDS = 2.0
 
 SEARCH = "search"
 CACHE = "cache"
-TRANSIENT = (*loop.TRANSIENT, SQLAlchemyError, RedisError, TopicError, IndexUnavailable, execute.SearchRefused)
-_GLOB = re.compile(r"([\[\]*?\\^-])")
 
 
 class WaitingError(Exception):
@@ -115,8 +111,10 @@ class Deletions:
                 await note(await self._connections.of(Role.AUTH), job.tenant_id, problem)
         return going_on
 
-    async def sweep(self) -> None:
-        """Remove what a request that was already under way has written for a tenant after all, within a day."""
+    async def sweep(self) -> bool:
+        """Remove what a request that was already under way has written for a tenant after all, within a day. False:
+        that was all.
+        """
         for tenant_id in await lately_finished(await self._connections.of(Role.AUTH)):
             for role, table in await self._tables():
                 if table.deletable:
@@ -124,6 +122,7 @@ class Deletions:
                         # Deleting nothing from a table of clients would still make every gateway read all of them.
                         if await holds_rows(connection, table, tenant_id):
                             await delete_some(connection, table, tenant_id, None, BATCH)
+        return False
 
     async def _advance(self, job: Job) -> bool:
         if job.tenant_id not in self._progress:
@@ -170,6 +169,8 @@ class Deletions:
         async with self._connections.holding(Role.AUTH, job.tenant_id) as connection:
             if connection is None:
                 return False
+            if await active(connection):
+                raise WaitingError("The search index is being rebuilt; its documents are removed after that.")
             scope = scoped(job.tenant_id)
             count = await execute.delete(self._search, self._settings.index_prefix, scope, most=BATCH)
             await add_removed(connection, job.tenant_id, SEARCH, count)
@@ -225,6 +226,5 @@ class Deletions:
         return await tenant_total(self._search, self._settings.index_prefix, tenant_id)
 
     async def _keys(self, tenant_id: UUID) -> AsyncIterator[bytes]:
-        prefix = _GLOB.sub(r"\\\1", self._settings.redis_prefix)
-        async for key in self._redis.scan_iter(f"{prefix}:*{tenant_id}*", count=1000):
+        async for key in keys_of(self._redis, self._settings.redis_prefix, tenant_id):
             yield key

@@ -6,6 +6,7 @@ would then skip or repeat records, so workers compare ids before they read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from io import BytesIO
@@ -15,7 +16,7 @@ from uuid import UUID
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import TopicAlreadyExistsError
+from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     AbstractType,
@@ -46,8 +47,15 @@ class TopicIdentity:
     topic_id: UUID
 
 
-async def ensure_topic(bootstrap: str, topic: str, *, partitions: int, replication: int = 1) -> bool:
-    """Make `topic` if it is missing; True if it was made. An existing one is left as it is."""
+async def ensure_topics(
+    bootstrap: str, topics: Sequence[str], *, partitions: int, replication: int = 1
+) -> frozenset[str]:
+    """Make those of `topics` that are missing, and return them. An existing one is left as it is.
+
+    Raises:
+        KafkaError: Kafka does not answer.
+        TopicError: Kafka did not make one.
+    """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
@@ -58,15 +66,17 @@ async def ensure_topic(bootstrap: str, topic: str, *, partitions: int, replicati
             # An acknowledgement then means that a second copy is there, wherever there can be one.
             "min.insync.replicas": str(min(2, replication)),
         }
-        answer = await admin.create_topics([NewTopic(topic, partitions, replication, topic_configs=configs)])
-        code, message = answer.topic_errors[0][1], answer.topic_errors[0][2]
+        wanted = [NewTopic(topic, partitions, replication, topic_configs=configs) for topic in topics]
+        answer = await admin.create_topics(wanted)
     finally:
         await admin.close()
-    if code == TopicAlreadyExistsError.errno:
-        return False
-    if code:
-        raise TopicError(f"Kafka did not make the topic {topic}: error {code}, {message}")
-    return True
+    made = set()
+    for topic, code, message, *_ in answer.topic_errors:
+        if not code:
+            made.add(topic)
+        elif code != TopicAlreadyExistsError.errno:
+            raise TopicError(f"Kafka did not make the topic {topic}: error {code}, {message}")
+    return frozenset(made)
 
 
 async def longest_kept(bootstrap: str, topic: str) -> timedelta | None:
@@ -99,6 +109,7 @@ async def identify(bootstrap: str, topic: str) -> TopicIdentity:
     """The ids of the cluster and of `topic`.
 
     Raises:
+        KafkaError: Kafka does not answer, or can't tell now.
         TopicError: there is no such topic.
     """
     client = AIOKafkaClient(bootstrap_servers=bootstrap)
@@ -108,8 +119,10 @@ async def identify(bootstrap: str, topic: str) -> TopicIdentity:
     finally:
         await client.close()
     error, _, topic_id = answer.topics[0][:3]
-    if error:
+    if error == UnknownTopicOrPartitionError.errno:
         raise TopicError(f"There is no topic {topic} at {bootstrap}; `sluice migrate` makes it.")
+    if error:
+        raise for_code(error)
     return TopicIdentity(answer.cluster_id, topic_id)
 
 

@@ -16,8 +16,8 @@ from app.cli.failure import CommandError
 from app.errors import AppError
 from app.settings import SettingsError
 
-COMMANDS = ("up", "down", "status", "api", "worker", "migrate", "verify")
-GROUPS = ("tenants", "plans", "clients", "events", "keys")
+COMMANDS = ("up", "down", "status", "api", "worker", "migrate", "verify", "reindex", "erase")
+GROUPS = ("tenants", "plans", "clients", "events", "keys", "dead-letters", "replay")
 _MODULES = {"up": "stack", "down": "stack", "status": "stack"}
 
 # Typer carries a copy of click inside; this is the public way to its base of "wrong use".
@@ -42,7 +42,7 @@ def command_tree(only: str | None = None) -> typer.Typer:
             app.command(name)(getattr(import_module(f"app.cli.{_MODULES.get(name, name)}"), name))
     for name in GROUPS:
         if name == only or not known:
-            app.add_typer(import_module(f"app.cli.{name}").app, name=name)
+            app.add_typer(import_module(f"app.cli.{name.replace('-', '_')}").app, name=name)
     return app
 
 

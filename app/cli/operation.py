@@ -29,9 +29,14 @@ def operate(settings: OperatorSettings, work: Callable[[AsyncEngine], Awaitable[
     Raises:
         CommandError: PostgreSQL does not answer.
     """
+    return operate_at(settings.postgres_auth_url.get_secret_value(), work)
+
+
+def operate_at(postgres_url: str, work: Callable[[AsyncEngine], Awaitable[T]]) -> T:
+    """As `operate`, with an engine of this URL."""
 
     async def with_engine() -> T:
-        engine = create_engine(settings.postgres_auth_url.get_secret_value(), pool_size=1)
+        engine = create_engine(postgres_url, pool_size=1)
         try:
             return await work(engine)
         finally:

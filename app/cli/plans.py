@@ -67,7 +67,7 @@ def set_(
     burst: Annotated[int, typer.Option(help="Events at once.")],
     max_event_bytes: Annotated[int, typer.Option(help="The largest event.")] = EVENT_BYTES[1],
     shards: Annotated[int, typer.Option(help="Kafka keys that a tenant's users are spread over.")] = 1,
-    retention_days: Annotated[int | None, typer.Option(help="Left out: kept for ever.")] = None,
+    retention_days: Annotated[int | None, typer.Option(help="At least 7. Left out: kept for ever.")] = None,
     monthly_quota: Annotated[int | None, typer.Option(help="Events stored a month (UTC). Left out: no quota.")] = None,
     at_quota: Annotated[AtQuota, typer.Option(help="Refuse events at the quota, or only warn.")] = AtQuota.WARN,
     as_json: Json = False,

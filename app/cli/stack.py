@@ -36,6 +36,7 @@ _COLOURS = {
     "worker-store": "green",
     "worker-index": "magenta",
     "worker-maintain": "blue",
+    "worker-replay": "yellow",
 }
 _ROW = "{:<16} {:<12} {:>8} {:>6} {:>8}  {}"
 _EXAMPLE = """\

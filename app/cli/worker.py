@@ -19,7 +19,7 @@ def worker(
     names: Annotated[list[str], typer.Argument(metavar="NAME…", help=f"Which workers: {', '.join(WORKERS)}.")],
 ) -> None:
     """Run workers until SIGTERM: `store` writes events to PostgreSQL, `index` makes them searchable, `maintain`
-    deletes tenants and what has expired.
+    deletes tenants and what has expired, `replay` sends events again.
 
     Any number of processes may run the same worker; partitions are shared out among them.
     """

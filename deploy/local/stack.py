@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Together with the servers' own it stays within the 20 s that a stop may take.
 _PATIENCE = 7.0
-WORKERS = ("store", "index", "maintain")
+WORKERS = ("store", "index", "maintain", "replay")
 COMPONENTS = ("postgres", "redis", "kafka", "elasticsearch", "api", *(f"worker-{name}" for name in WORKERS))
 _APPLICATION = ("api", *(f"worker-{name}" for name in WORKERS))
 

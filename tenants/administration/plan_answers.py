@@ -13,6 +13,7 @@ from tenants.plans import (
     MAX_QUOTA,
     MAX_RATE,
     MAX_SHARDS,
+    RETENTION_DAYS,
     Allowance,
     Plan,
     TenantLimits,
@@ -39,7 +40,9 @@ class PlanBody(Body):
     shards: int = Field(
         default=1, ge=1, le=MAX_SHARDS, description="Kafka keys that the tenant's users are spread over."
     )
-    retention_days: int | None = Field(default=None, ge=1, le=MAX_BURST, description="null: kept for ever")
+    retention_days: int | None = Field(
+        default=None, ge=RETENTION_DAYS[0], le=RETENTION_DAYS[1], description="null: kept for ever"
+    )
     monthly_quota: int | None = Field(default=None, ge=1, le=MAX_QUOTA, description="Events stored a month (UTC).")
     at_quota: Literal["refuse", "warn"] = "warn"
 

@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 
 from app.ingest.endpoint import BATCH, SINGLE
 from tests.contract.described import OAUTH, resolved
+from tests.integration.recovery.lettered import lettered, poisoned
 from tests.system import TOP_BURST, System
 
 INGEST_CASES: list[tuple[str, int, dict[str, Any]]] = [
@@ -83,6 +84,9 @@ async def test_an_answer_where_clients_authenticate_is_as_described(
         "/api/v1/events/search",
         "/api/v1/clients",
         "/api/v1/audit",
+        "/api/v1/dead-letters",
+        "/api/v1/replays",
+        "/api/v1/erasures",
         "/api/v1/usage",
         "/api/v1/limits",
     ],
@@ -94,6 +98,67 @@ async def test_an_answer_of_a_reading_or_managing_route_is_as_described(
         _as_described(await client.get(path), path, 200, document, method="get")
     async with system.client() as nobody:
         _as_described(await nobody.get(path), path, 401, document, method="get")
+
+
+async def test_answers_about_an_erasure_are_as_described(system: System, document: dict[str, Any]) -> None:
+    users, one = "/api/v1/users/{user_id}", "/api/v1/erasures/{erasure_id}"
+    async with system.client(await system.tenant()) as client:
+        asked = await client.delete(users.format(user_id="u"))
+        _as_described(asked, users, 202, document, method="delete")
+        _as_described(await client.delete(users.format(user_id="u" * 201)), users, 422, document, method="delete")
+        _as_described(await client.delete(users.format(user_id="%ff")), users, 400, document, method="delete")
+        _as_described(await client.get(asked.headers["location"]), one, 200, document, method="get")
+        _as_described(await client.get(one.format(erasure_id="x")), one, 422, document, method="get")
+        nobody = "00000000-0000-4000-8000-000000000000"
+        _as_described(await client.get(one.format(erasure_id=nobody)), one, 404, document, method="get")
+        listed = await client.get("/api/v1/erasures", params={"limit": 0})
+        _as_described(listed, "/api/v1/erasures", 422, document, method="get")
+
+
+async def test_answers_about_a_replay_are_as_described(system: System, document: dict[str, Any]) -> None:
+    every, one = "/api/v1/replays", "/api/v1/replays/{replay_id}"
+    async with system.client(await system.tenant()) as client:
+        order = {"target": "webhook", "webhook_url": "https://example.com/hook"}
+        made = await client.post(every, json=order)
+        _as_described(made, every, 201, document)
+        _as_described(await client.post(every, json={**order, "dry_run": True}), every, 200, document)
+        _as_described(await client.post(every, json={"target": "raw"}), every, 422, document)
+        _as_described(await client.get(every), every, 200, document, method="get")
+        path = made.headers["location"]
+        _as_described(await client.get(path), one, 200, document, method="get")
+        _as_described(await client.get(f"{path}0"), one, 422, document, method="get")
+        _as_described(await client.get(f"{path}/events"), f"{one}/events", 409, document, method="get")
+        for action, status in (("pause", 200), ("resume", 200), ("cancel", 200), ("resume", 409)):
+            _as_described(await client.post(f"{path}/{action}"), f"{one}/{action}", status, document)
+        nobody = one.format(replay_id="00000000-0000-4000-8000-000000000000")
+        for action in ("pause", "resume", "cancel"):
+            _as_described(await client.post(f"{nobody}/{action}"), f"{one}/{action}", 404, document)
+        read = f"{(await client.post(every, json={'target': 'ndjson'})).headers['location']}/events"
+        _as_described(await client.get(read, params={"after": "none"}), f"{one}/events", 422, document, method="get")
+        _as_described(await client.get(read + "?%ff"), f"{one}/events", 400, document, method="get")
+        for _ in range(3):
+            await client.post(every, json={"target": "ndjson"})
+        _as_described(await client.post(every, json={"target": "ndjson"}), every, 409, document)
+
+
+async def test_answers_about_a_dead_letter_are_as_described(system: System, document: dict[str, Any]) -> None:
+    tenant = await system.tenant()
+    letter_id, unreadable = await poisoned(system, tenant), await lettered(system, tenant, payload=b"\xff")
+    one = "/api/v1/dead-letters/{dead_letter_id}"
+    async with system.client(tenant) as client:
+        path = one.format(dead_letter_id=letter_id)
+        _as_described(await client.get(path), one, 200, document, method="get")
+        _as_described(await client.get(path + "0"), one, 422, document, method="get")
+        whole = await client.get(one.format(dead_letter_id=unreadable))
+        _as_described(whole, one, 200, document, method="get")
+        for body, status in (({"metadata": {}}, 200), ({"metadata": 1}, 422)):
+            _as_described(await client.patch(path, json=body), one, status, document, method="patch")
+        for action, status in (("discard", 200), ("discard", 409), ("retry", 200)):
+            _as_described(await client.post(f"{path}/{action}"), f"{one}/{action}", status, document)
+        for action in ("retry", "discard"):
+            every = f"/api/v1/dead-letters/{action}"
+            _as_described(await client.post(every), every, 200, document)
+            _as_described(await client.post(every, params={"status": "open"}), every, 422, document)
 
 
 def _as_described(

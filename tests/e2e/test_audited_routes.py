@@ -14,6 +14,8 @@ import httpx
 import pytest
 
 from tenants.platform import PLATFORM_TENANT_ID
+from tests.integration.recovery.lettered import LETTERS, lettered, poisoned
+from tests.integration.replays.pieces import REPLAYS, started
 from tests.integration.tenants.managing import CLIENTS, administrator_of, made
 from tests.system import MadeTenant, System
 
@@ -42,6 +44,7 @@ class Change:
 class Site:
     """A fresh tenant, and HTTP clients that speak for it and for the platform."""
 
+    system: System
     tenant: MadeTenant
     http: httpx.AsyncClient
     platform: httpx.AsyncClient
@@ -81,6 +84,55 @@ async def remove_secret(site: Site) -> Change:
     path = f"{CLIENTS}/{client['client_id']}/secrets"
     assert (await site.http.post(path, json={})).status_code == 201
     return Change("client.secret_removed", client["client_id"], f"{path}/{client['secrets'][0]['secret_id']}")
+
+
+async def retry_letter(site: Site) -> Change:
+    letter_id = await lettered(site.system, site.tenant)
+    return Change("dead_letter.retried", letter_id, f"{LETTERS}/{letter_id}/retry")
+
+
+async def discard_letter(site: Site) -> Change:
+    letter_id = await lettered(site.system, site.tenant)
+    return Change("dead_letter.discarded", letter_id, f"{LETTERS}/{letter_id}/discard")
+
+
+async def edit_letter(site: Site) -> Change:
+    letter_id = await poisoned(site.system, site.tenant)
+    return Change("dead_letter.edited", letter_id, f"{LETTERS}/{letter_id}", {"metadata": {}})
+
+
+async def retry_letters(site: Site) -> Change:
+    await lettered(site.system, site.tenant)
+    return Change("dead_letters.retried", site.tenant.tenant_id, f"{LETTERS}/retry")
+
+
+async def discard_letters(site: Site) -> Change:
+    await lettered(site.system, site.tenant)
+    return Change("dead_letters.discarded", site.tenant.tenant_id, f"{LETTERS}/discard")
+
+
+async def start_replay(_: Site) -> Change:
+    return Change("replay.created", None, REPLAYS, {"target": "webhook", "webhook_url": "https://example.com/hook"})
+
+
+async def pause_replay(site: Site) -> Change:
+    replay_id = (await started(site.http, "ndjson"))["replay_id"]
+    return Change("replay.paused", replay_id, f"{REPLAYS}/{replay_id}/pause")
+
+
+async def resume_replay(site: Site) -> Change:
+    replay_id = (await started(site.http, "ndjson"))["replay_id"]
+    assert (await site.http.post(f"{REPLAYS}/{replay_id}/pause")).status_code == 200
+    return Change("replay.resumed", replay_id, f"{REPLAYS}/{replay_id}/resume")
+
+
+async def cancel_replay(site: Site) -> Change:
+    replay_id = (await started(site.http, "ndjson"))["replay_id"]
+    return Change("replay.cancelled", replay_id, f"{REPLAYS}/{replay_id}/cancel")
+
+
+async def erase_user(_: Site) -> Change:
+    return Change("erasure.requested", None, "/api/v1/users/u1")
 
 
 async def make_client_for_tenant(site: Site) -> Change:
@@ -131,6 +183,16 @@ SCENARIOS: dict[tuple[str, str], Callable[[Site], Awaitable[Change]]] = {
     ("POST", f"{CLIENTS}/{{client_id}}/secrets"): add_secret,
     ("PATCH", f"{CLIENTS}/{{client_id}}/secrets/{{secret_id}}"): change_secret,
     ("DELETE", f"{CLIENTS}/{{client_id}}/secrets/{{secret_id}}"): remove_secret,
+    ("POST", f"{LETTERS}/{{dead_letter_id}}/retry"): retry_letter,
+    ("POST", f"{LETTERS}/{{dead_letter_id}}/discard"): discard_letter,
+    ("PATCH", f"{LETTERS}/{{dead_letter_id}}"): edit_letter,
+    ("POST", f"{LETTERS}/retry"): retry_letters,
+    ("POST", f"{LETTERS}/discard"): discard_letters,
+    ("POST", REPLAYS): start_replay,
+    ("POST", f"{REPLAYS}/{{replay_id}}/pause"): pause_replay,
+    ("POST", f"{REPLAYS}/{{replay_id}}/resume"): resume_replay,
+    ("POST", f"{REPLAYS}/{{replay_id}}/cancel"): cancel_replay,
+    ("DELETE", "/api/v1/users/{user_id}"): erase_user,
     ("POST", f"{TENANTS}/{{tenant_id}}/clients"): make_client_for_tenant,
     ("DELETE", f"{TENANTS}/{{tenant_id}}/clients/{{client_id}}"): revoke_client_of_tenant,
     ("POST", TENANTS): make_tenant,
@@ -166,7 +228,7 @@ async def test_a_change_writes_one_entry_with_who_and_from_where_and_no_secret(
 ) -> None:
     tenant = await system.tenant()
     async with system.client(tenant) as http, system.client(administrator) as platform:
-        site = Site(tenant, http, platform)
+        site = Site(system, tenant, http, platform)
         change = await SCENARIOS[method, path](site)
         by_platform = path.startswith("/api/v1/admin/")
         request_id = f"audited-{secrets.token_hex(8)}"
@@ -184,8 +246,8 @@ async def test_a_change_writes_one_entry_with_who_and_from_where_and_no_secret(
         ("platform", administrator.client_id) if by_platform else ("client", tenant.client_id)
     )
     assert str(entry["address"]) == "127.0.0.1"
-    if "client_secret" in told:
-        assert told["client_secret"] not in str([dict(entry) for entry in entries])
+    for secret in {"client_secret", "webhook_secret"} & set(told):
+        assert told[secret] not in str([dict(entry) for entry in entries])
 
 
 REFUSED: tuple[tuple[str, str, dict[str, Any] | None, int], ...] = (

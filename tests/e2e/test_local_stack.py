@@ -173,7 +173,7 @@ async def test_status_shows_every_component_running(machine: Machine, running: s
         assert part["port"]
         assert part["memory_bytes"] > 1e6
         assert os.path.getsize(part["log"]) >= 0  # noqa: PTH202 - a local file
-    assert len(found["components"]) == 8
+    assert len(found["components"]) == 9
 
 
 @pytest.mark.parametrize("arguments", [("up",), ("up", "--detach")])

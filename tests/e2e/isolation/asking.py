@@ -15,7 +15,10 @@ from tests.e2e.isolation.probes import Probe
 
 # What differs between any two answers, and between any two things that were just made.
 _NEW_MEMBERS = ("request_id", "took_ms", "access_token")
-_NEW_WHEN_MADE = ("event_id", "client_id", "secret_id", "client_secret", "tenant_id", "created_at", "expires_at")
+_NEW_WHEN_MADE = (
+    "event_id", "client_id", "secret_id", "client_secret", "tenant_id", "created_at", "expires_at", "erasure_id",
+    "replay_id", "requested_at",     "user_hash", "cut_at",
+)  # fmt: skip
 _NEW_HEADERS = {"date", "x-request-id", "ratelimit", "content-length"}
 _MADE = {201, 202}
 

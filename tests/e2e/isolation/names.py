@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from tests.integration.recovery.lettered import lettered
 from tests.system import MadeTenant, System, until
 
 EVENTS = 4
@@ -32,6 +33,12 @@ class Names:
     timeline_cursor: str
     clients_cursor: str
     audit_cursor: str
+    dead_letter_id: str
+    letters_cursor: str
+    replay_id: str
+    replays_cursor: str
+    erasure_id: str
+    erasures_cursor: str
 
     @classmethod
     def of_nobody(cls, like: Names) -> Names:
@@ -47,6 +54,12 @@ class Names:
             timeline_cursor=_altered(like.timeline_cursor),
             clients_cursor=_altered(like.clients_cursor),
             audit_cursor=_altered(like.audit_cursor),
+            dead_letter_id=str(uuid.uuid4()),
+            letters_cursor=_altered(like.letters_cursor),
+            replay_id=str(uuid.uuid4()),
+            replays_cursor=_altered(like.replays_cursor),
+            erasure_id=str(uuid.uuid4()),
+            erasures_cursor=_altered(like.erasures_cursor),
         )
 
     def values(self) -> list[str]:
@@ -84,7 +97,9 @@ def _of_another_question(search_cursor: str) -> str:
 
 
 async def make_victim(system: System) -> Victim:
-    """A tenant with stored and searchable events, usage, a second client with secrets, and entries in its audit log."""
+    """A tenant with stored and searchable events, usage, a second client with secrets, dead letters, and entries in its
+    audit log.
+    """
     label, client_name, said, text, given = (new_text() for _ in range(5))
     tenant = await system.tenant(label)
     events = [
@@ -108,6 +123,15 @@ async def make_victim(system: System) -> Victim:
         async def cursor(path: str, **parameters: str) -> str:
             return str((await _checked(client.get(path, params=parameters), 200)).json()["next_cursor"])
 
+        letters = [await lettered(system, tenant, event_id=text, payload=said.encode()) for _ in range(2)]
+
+        ordered = {"target": "ndjson", "event_type": said}
+        replays = [
+            (await _checked(client.post("/api/v1/replays", json=ordered), 201)).json()["replay_id"] for _ in range(2)
+        ]
+        erasures = [
+            (await _checked(client.delete(f"/api/v1/users/{new_text()}"), 202)).json()["erasure_id"] for _ in range(2)
+        ]
         await _checked(client.patch(f"/api/v1/clients/{second.client_id}", json={"name": client_name}), 200)
         names = Names(
             text=text,
@@ -120,6 +144,12 @@ async def make_victim(system: System) -> Victim:
             timeline_cursor=await cursor(f"/api/v1/events/user/{text}", **wide),
             clients_cursor=await cursor("/api/v1/clients", limit="1"),
             audit_cursor=await cursor("/api/v1/audit", limit="1"),
+            dead_letter_id=letters[0],
+            letters_cursor=await cursor("/api/v1/dead-letters", limit="1"),
+            replay_id=replays[0],
+            replays_cursor=await cursor("/api/v1/replays", limit="1"),
+            erasure_id=erasures[0],
+            erasures_cursor=await cursor("/api/v1/erasures", limit="1"),
         )
         audit = (await _checked(client.get("/api/v1/audit"), 200)).json()["entries"]
     content = (said, text, given, names.token, tenant.client_secret, second.client_secret)

@@ -90,6 +90,56 @@ def one_client(method: str, further: str = "", **body: Any) -> Scenario:
     return probes
 
 
+def one_letter(method: str, further: str = "", **body: Any) -> Scenario:
+    """A route below one dead letter, which is the victim's."""
+
+    def probes(names: Names, _: MadeTenant) -> Iterator[Probe]:
+        sent = {"json": body} if method == "PATCH" else {}
+        path = f"/api/v1/dead-letters/{names.dead_letter_id}{further}"
+        yield method, path, sent
+        yield method, path, {**sent, "params": {"tenant_id": names.tenant_id}}
+
+    return probes
+
+
+def erase(names: Names, _: MadeTenant) -> Iterator[Probe]:
+    """The victim's user, whom the stranger's own tenant does not have."""
+    route = "/api/v1/users/"
+    yield "DELETE", route + names.text, {}
+    yield "DELETE", route + names.text, {"params": {"tenant_id": names.tenant_id}}
+    for text in HOSTILE:
+        yield "DELETE", route + quote(text, safe=""), {}
+
+
+def start_replay(names: Names, _: MadeTenant) -> Iterator[Probe]:
+    path = "/api/v1/replays"
+    yield "POST", path, {"json": {"target": "ndjson", "user_id": names.given}}
+    for target in ("index", "kafka", "ndjson"):
+        yield "POST", path, {"json": {"target": target, "event_type": names.text, "dry_run": True}}
+    for text in HOSTILE:
+        yield "POST", path, {"json": {"target": "ndjson", "user_id": text, "dry_run": True}}
+    for member, value in whose(names):
+        yield "POST", path, {"json": {"target": "ndjson", "dry_run": True, member: value}}
+
+
+def one_replay(method: str, further: str = "") -> Scenario:
+    """A route below one replay, which is the victim's."""
+
+    def probes(names: Names, _: MadeTenant) -> Iterator[Probe]:
+        path = f"/api/v1/replays/{names.replay_id}{further}"
+        yield method, path, {}
+        yield method, path, {"params": {"tenant_id": names.tenant_id}}
+        yield method, path, {"params": {"after": names.text}}
+
+    return probes
+
+
+def one_erasure(names: Names, _: MadeTenant) -> Iterator[Probe]:
+    path = f"/api/v1/erasures/{names.erasure_id}"
+    yield "GET", path, {}
+    yield "GET", path, {"params": {"tenant_id": names.tenant_id}}
+
+
 def platform(method: str, path: str, body: dict[str, Any] | None = None) -> Scenario:
     """A route of the platform, with names in its path: not for tenants, whatever is named."""
 

@@ -6,7 +6,20 @@ from collections.abc import Iterator
 
 from tests.e2e.isolation.names import Names
 from tests.e2e.isolation.of_events import filtered, search_get, search_post, send_batch, send_event, timeline
-from tests.e2e.isolation.of_management import make_client, oauth_token, of_a_token, one_client, paged, platform, usage
+from tests.e2e.isolation.of_management import (
+    erase,
+    make_client,
+    oauth_token,
+    of_a_token,
+    one_client,
+    one_erasure,
+    one_letter,
+    one_replay,
+    paged,
+    platform,
+    start_replay,
+    usage,
+)
 from tests.e2e.isolation.probes import Probe, Scenario
 from tests.system import MadeTenant
 
@@ -22,6 +35,8 @@ def plain(method: str, path: str) -> Scenario:
 
 
 _SECRET = "/secrets/{secret_id}"
+_REPLAYS = "/api/v1/replays"
+_LETTERS = "/api/v1/dead-letters"
 _TENANT = "/api/v1/admin/tenants/{tenant_id}"
 _CLIENT_OF_TENANT = f"{_TENANT}/clients/{{client_id}}"
 _PLAN = "/api/v1/admin/plans/{plan_id}"
@@ -53,6 +68,24 @@ SCENARIOS: dict[tuple[str, str], Scenario] = {
     ("POST", "/api/v1/clients/{client_id}/secrets"): one_client("POST", "/secrets", old_expires_in=0),
     ("PATCH", "/api/v1/clients/{client_id}/secrets/{secret_id}"): one_client("PATCH", _SECRET, expires_at=None),
     ("DELETE", "/api/v1/clients/{client_id}/secrets/{secret_id}"): one_client("DELETE", _SECRET),
+    ("GET", _LETTERS): paged(_LETTERS, "letters_cursor", status="text", reason="text", event_id="text"),
+    # None of the stranger's own: what is done to one is no longer there for the next probe.
+    ("POST", f"{_LETTERS}/retry"): plain("POST", f"{_LETTERS}/retry?started_at=2100-01-01"),
+    ("POST", f"{_LETTERS}/discard"): plain("POST", f"{_LETTERS}/discard?started_at=2100-01-01"),
+    ("GET", f"{_LETTERS}/{{dead_letter_id}}"): one_letter("GET"),
+    ("PATCH", f"{_LETTERS}/{{dead_letter_id}}"): one_letter("PATCH", event_type="taken"),
+    ("POST", f"{_LETTERS}/{{dead_letter_id}}/retry"): one_letter("POST", "/retry"),
+    ("POST", f"{_LETTERS}/{{dead_letter_id}}/discard"): one_letter("POST", "/discard"),
+    ("GET", _REPLAYS): paged(_REPLAYS, "replays_cursor", user_id="text"),
+    ("POST", _REPLAYS): start_replay,
+    ("GET", f"{_REPLAYS}/{{replay_id}}"): one_replay("GET"),
+    ("GET", f"{_REPLAYS}/{{replay_id}}/events"): one_replay("GET", "/events"),
+    ("POST", f"{_REPLAYS}/{{replay_id}}/pause"): one_replay("POST", "/pause"),
+    ("POST", f"{_REPLAYS}/{{replay_id}}/resume"): one_replay("POST", "/resume"),
+    ("POST", f"{_REPLAYS}/{{replay_id}}/cancel"): one_replay("POST", "/cancel"),
+    ("DELETE", "/api/v1/users/{user_id}"): erase,
+    ("GET", "/api/v1/erasures"): paged("/api/v1/erasures", "erasures_cursor", user_id="text"),
+    ("GET", "/api/v1/erasures/{erasure_id}"): one_erasure,
     ("GET", "/api/v1/admin/tenants"): platform("GET", "/api/v1/admin/tenants"),
     ("POST", "/api/v1/admin/tenants"): platform("POST", "/api/v1/admin/tenants", {"name": "mine"}),
     ("GET", _TENANT): platform("GET", _TENANT),

@@ -74,6 +74,13 @@ TELLING = [
     ("GET", "/api/v1/audit"),
     ("GET", "/api/v1/clients"),
     ("GET", "/api/v1/clients/{client_id}"),
+    ("GET", "/api/v1/dead-letters"),
+    ("GET", "/api/v1/dead-letters/{dead_letter_id}"),
+    ("GET", "/api/v1/replays"),
+    ("GET", "/api/v1/replays/{replay_id}"),
+    ("GET", "/api/v1/replays/{replay_id}/events"),
+    ("GET", "/api/v1/erasures"),
+    ("GET", "/api/v1/erasures/{erasure_id}"),
     ("POST", "/oauth/introspect"),
 ]
 
@@ -151,6 +158,12 @@ async def test_what_was_asked_about_is_what_it_was(system: System, victims: list
             "select secret_id::text, expires_at from client_secrets where client_id = $1", names.client_id
         )
         assert [tuple(row) for row in kept] == [(names.secret_id, None)]
+        letter = await system.fetch(
+            "select status, event_type from dead_letters where dead_letter_id::text = $1", names.dead_letter_id
+        )
+        assert [tuple(row) for row in letter] == [("open", None)]
+        replay = await system.fetch("select state from replays where replay_id::text = $1", names.replay_id)
+        assert replay[0]["state"] in {"running", "done"}, "done: its owner has read it"
         strangers = [other.tenant.client_id for other in victims if other is not victim]
         foreign = await system.fetch(
             "select action from audit_log where tenant_id = $1 and actor = any ($2)", names.tenant_id, strangers
@@ -170,6 +183,9 @@ async def test_what_was_asked_about_is_what_it_was(system: System, victims: list
         ("/api/v1/events/user/{text}", {"limit": 1, "started_at": "1970-01-01", "ended_at": "2100-01-01"}),
         ("/api/v1/clients", {"limit": 1}),
         ("/api/v1/audit", {"limit": 1}),
+        ("/api/v1/dead-letters", {"limit": 1}),
+        ("/api/v1/replays", {"limit": 1}),
+        ("/api/v1/erasures", {"limit": 1}),
     ],
 )
 async def test_a_cursor_of_one_tenant_is_no_key_for_another(

@@ -35,6 +35,11 @@ OF_TENANT = (
     "insert into usage (tenant_id, hour, client_id, stored) values ($1, date_trunc('hour', now()), 'c', 1)",
     "insert into monthly_usage values ($1, '2026-01-01', 1)",
     "insert into quota_notices (tenant_id, month, percent, quota) values ($1, '2026-01-01', 80, 1)",
+    "insert into erasures (tenant_id, user_hash, user_id) values ($1, sha256('u'), 'u')",
+    """
+    insert into replays (tenant_id, target, requested_at, slot, total, total_estimated)
+    values ($1, 'kafka', now(), 1, 0, false)
+    """,
     "insert into audit_log (tenant_id, actor_kind, actor, action, subject) values ($1, 'worker', 'a', 'seeded', 's')",
     "insert into tenant_deletions (tenant_id) values ($1)",
 )

@@ -25,6 +25,7 @@ async def test_a_cursor_with_an_id_that_can_not_be_is_refused_by_each_list(syste
     lists = (
         (tenant, "/api/v1/audit", forged(place, "audit", tenant.tenant_id, None, None, None)),
         (tenant, "/api/v1/clients", forged(place, "clients", tenant.tenant_id)),
+        (tenant, "/api/v1/dead-letters", forged(place, "dead letters", tenant.tenant_id, None, None, None, None)),
         (administrator, "/api/v1/admin/tenants", forged(place, "tenants", "")),
         (administrator, "/api/v1/admin/audit", forged(place, "audit", "platform None", None, None, None)),
     )
@@ -40,6 +41,7 @@ async def test_a_cursor_with_any_moment_is_answered(system: System, moment: date
     lists = (
         ("/api/v1/audit", tenant.tenant_id, ("audit", tenant.tenant_id, None, None, None)),
         ("/api/v1/clients", tenant.client_id, ("clients", tenant.tenant_id)),
+        ("/api/v1/dead-letters", tenant.tenant_id, ("dead letters", tenant.tenant_id, None, None, None, None)),
     )
     async with system.client(tenant) as client:
         for path, entry_id, question in lists:

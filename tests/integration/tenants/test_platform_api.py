@@ -274,6 +274,8 @@ async def test_plans_are_made_changed_and_deleted_but_not_while_a_tenant_has_the
             {"retention_days": 0, "monthlyQuota": 2**63},
             {"/retention_days", "/monthlyQuota", "/monthly_quota"},
         ),
+        ("starter", {"retention_days": 6}, {"/retention_days"}),
+        ("starter", {"retention_days": 36501}, {"/retention_days"}),
         ("starter", {"at_quota": "stop"}, {"/at_quota"}),
     ],
 )

@@ -20,17 +20,19 @@ OPEN = {
     ("sluice_auth", table)
     for table in (
         "tenants", "oauth_clients", "client_secrets", "client_uses", "client_assertions", "token_revocations",
-        "usage", "monthly_usage", "quota_notices", "audit_log", "tenant_deletions",
+        "usage", "monthly_usage", "quota_notices", "audit_log", "tenant_deletions", "replays", "dead_letters",
+        "erasures",
     )
 }  # fmt: skip
 VISIBLE = {
     "sluice_app": {
         "events", "aggregated_events", "event_count_by_day", "oauth_clients", "client_secrets", "client_uses",
-        "usage", "monthly_usage", "quota_notices", "audit_log",
+        "usage", "monthly_usage", "quota_notices", "replays", "audit_log", "dead_letters",
+        "erasures", "tenants",
     },
     "sluice_worker": {
         "events", "aggregated_events", "dead_letters", "tenants", "usage", "monthly_usage", "quota_notices",
-        "tenant_deletions",
+        "tenant_deletions", "erasures",
     },
     "sluice_auth": set(),
 }  # fmt: skip

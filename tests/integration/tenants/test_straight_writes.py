@@ -112,13 +112,36 @@ async def test_the_gateways_own_role_can_not_read_keys_plans_or_what_is_only_the
     database: Database,
 ) -> None:
     forbidden = (
-        "signing_keys", "tenants", "plans", "control_version", "dead_letters", "client_assertions",
+        "signing_keys", "tenants", "plans", "control_version", "client_assertions",
         "token_revocations", "tenant_deletions", "stream_offsets",
     )  # fmt: skip
     async with connected(database, "sluice_app") as connection:
         for table in forbidden:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.fetch(f"select * from {table}")  # noqa: S608
+
+
+async def test_the_gateways_own_role_can_lock_its_tenants_row_and_change_nothing_of_it(
+    database: Database, tenants: list[CreatedTenant]
+) -> None:
+    one, other = tenants
+    async with connected(database, "sluice_app") as connection:
+        await connection.execute("select set_config('app.tenant_id', $1, false)", str(one.tenant_id))
+        locked = await connection.fetch("select tenant_id from tenants for update")
+        assert [row["tenant_id"] for row in locked] == [one.tenant_id]
+        changed = "update tenants set fence = 1 where tenant_id = $1"
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+            await connection.execute(changed, one.tenant_id)
+        assert await connection.execute(changed, other.tenant_id) == "UPDATE 0"
+
+
+async def test_who_is_being_erased_is_not_the_token_endpoints_to_know(
+    database: Database, tenants: list[CreatedTenant]
+) -> None:
+    async with connected(database, "sluice_auth") as connection:
+        assert await connection.fetch("select erasure_id from erasures where tenant_id = $1", tenants[0].tenant_id)
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
+            await connection.fetch("select user_id from erasures")
 
 
 @pytest.mark.parametrize("role", RUNTIME_ROLES)
@@ -131,6 +154,29 @@ async def test_no_role_changes_or_empties_the_audit_log(
         for attempt in ("update audit_log set actor = 'x'", "delete from audit_log", "truncate audit_log"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
                 await connection.execute(attempt)
+
+
+@pytest.mark.parametrize(("role", "kind"), [("sluice_app", "operator"), ("sluice_worker", "client")])
+async def test_no_role_writes_an_entry_in_the_name_of_somebody_it_does_not_act_for(
+    database: Database, tenants: list[CreatedTenant], role: str, kind: str
+) -> None:
+    entry = "insert into audit_log (tenant_id, actor_kind, actor, action, subject) values ($1, $2, 'a', 'b', 'c')"
+    async with connected(database, role) as connection:
+        for setting, value in zip(SETTINGS, (str(tenants[0].tenant_id), batch(tenants[0].tenant_id)), strict=True):
+            await connection.execute("select set_config($1, $2, false)", setting, value)
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+            await connection.execute(entry, tenants[0].tenant_id, kind)
+
+
+async def test_a_tenant_can_not_change_what_its_dead_letters_say_went_wrong(
+    database: Database, tenants: list[CreatedTenant]
+) -> None:
+    async with connected(database, "sluice_app") as connection:
+        await connection.execute("select set_config('app.tenant_id', $1, false)", str(tenants[0].tenant_id))
+        for column in ("reason", "detail", "attempts", "payload", "source_offset", "client_id", "received_at"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
+                await connection.execute(f"update dead_letters set {column} = {column}")  # noqa: S608
+        assert await connection.execute("update dead_letters set status = status") == "UPDATE 1"
 
 
 async def test_the_gateway_can_not_write_the_exact_part_of_usage_nor_the_worker_the_rest(

@@ -130,7 +130,7 @@ async def test_limits_are_the_effective_ones_and_a_change_of_plan_shows_within_a
         return answer.json()
 
     async with system.client(tenant) as client:
-        found = await until(lambda: limits(client), lambda seen: seen["burst"] == 100)
+        found = await until(lambda: limits(client), lambda seen: (seen["burst"], seen["client"]["burst"]) == (100, 10))
         assert found["client"] == {
             "client_id": tenant.client_id, "events_per_second": 0.001, "burst": 10, "remaining": 10, "networks": [],
         }  # fmt: skip

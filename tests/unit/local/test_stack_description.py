@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import GatewaySettings, MaintainSettings, MigrationSettings, OperatorSettings, WorkerSettings
+from app.settings import (
+    EveryWorkerSettings,
+    GatewaySettings,
+    MigrationSettings,
+    OperatorSettings,
+    ReplayCommandSettings,
+    WorkerSettings,
+)
 from deploy.local.errors import LocalError
 from deploy.local.ports import Ports
 from deploy.local.servers import Endpoints, Given
@@ -45,7 +52,15 @@ def test_stack_json_has_the_documented_shape() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [MigrationSettings, GatewaySettings, WorkerSettings, MaintainSettings, OperatorSettings]
+    "kind",
+    [
+        MigrationSettings,
+        GatewaySettings,
+        WorkerSettings,
+        EveryWorkerSettings,
+        OperatorSettings,
+        ReplayCommandSettings,
+    ],
 )
 def test_every_process_finds_its_settings_complete(
     kind: type[OperatorSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -93,7 +108,13 @@ def test_urls_in_the_environment_are_servers_that_are_given() -> None:
 def test_each_process_has_metrics_of_its_own() -> None:
     ports = ApplicationPorts(metrics=9464).of()
 
-    assert ports == {"api": 9464, "worker-store": 9465, "worker-index": 9466, "worker-maintain": 9467}
+    assert ports == {
+        "api": 9464,
+        "worker-store": 9465,
+        "worker-index": 9466,
+        "worker-maintain": 9467,
+        "worker-replay": 9468,
+    }
     assert set(ports) < set(COMPONENTS)
 
 

@@ -10,7 +10,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from pydantic import SecretStr
 
 from app import metrics
-from app.ingest.content import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
+from app.ingest.content import MAX_BATCH_BYTES
+from app.ingest.counting import MAX_BATCH_EVENTS
 from app.ingest.openapi import PATHS
 from app.main import create_app
 from app.redirects import OLD_PATHS
@@ -19,6 +20,8 @@ from app.settings import (
     MaintainSettings,
     MigrationSettings,
     OperatorSettings,
+    ReplayCommandSettings,
+    ReplaySettings,
     Settings,
     VerifySettings,
     WorkerSettings,
@@ -27,11 +30,13 @@ from deploy.local.ports import Ports
 from deploy.local.stack import ApplicationPorts
 
 COLUMNS: tuple[type[Settings], ...] = (GatewaySettings, WorkerSettings, MigrationSettings, OperatorSettings)
-KINDS: tuple[type[Settings], ...] = (*COLUMNS, MaintainSettings, VerifySettings)
+KINDS: tuple[type[Settings], ...] = (
+    *COLUMNS, MaintainSettings, ReplaySettings, VerifySettings, ReplayCommandSettings
+)  # fmt: skip
 # Who shares a column with others and reads more than they do is named in it.
-MORE: dict[type[Settings], tuple[type[Settings], str]] = {
-    WorkerSettings: (MaintainSettings, "maintain"),
-    OperatorSettings: (VerifySettings, "verify"),
+MORE: dict[type[Settings], dict[str, type[Settings]]] = {
+    WorkerSettings: {"maintain": MaintainSettings, "replay": ReplaySettings},
+    OperatorSettings: {"verify": VerifySettings, "replay": ReplayCommandSettings},
 }
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
@@ -52,8 +57,7 @@ def _need(settings: type[Settings], name: str) -> str:
     field = settings.model_fields.get(name)
     if field is not None:
         return "required" if field.is_required() else "optional"
-    kind, who = MORE.get(settings, (None, ""))
-    return who if kind is not None and name in kind.model_fields else ""
+    return ", ".join(who for who, kind in MORE.get(settings, {}).items() if name in kind.model_fields)
 
 
 def test_every_setting_is_described_for_every_process(repository: Path) -> None:

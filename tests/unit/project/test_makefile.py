@@ -57,6 +57,10 @@ def test_arguments_reach_pytest(clone: Path) -> None:
     assert _make(clone, "test", "ARGS=tests/unit -x").stdout.endswith("\npytest -n 2 --dist loadfile tests/unit -x\n")
 
 
+def test_faults_runs_the_long_form_of_what_is_broken_on_purpose(clone: Path) -> None:
+    assert _make(clone, "faults", "ARGS=-x").stdout == "venv dev\npytest --long tests/faults tests/fuzz -x\n"
+
+
 @pytest.mark.parametrize(
     ("program", "named"), [("lint-imports", "lint"), ("ruff", "lint"), ("mypy", "types"), ("pytest", "test")]
 )
