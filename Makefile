@@ -34,8 +34,8 @@ loadtest: dev-environment ## Locust against the running local stack, with a repo
 	  --users $(LOADTEST_USERS) --spawn-rate $(LOADTEST_USERS) --run-time $(LOADTEST_SECONDS)s \
 	  --html loadtests/report.html $(ARGS)
 
-faults: dev-environment ## the long form of the fault suites: what is broken on purpose, with many more examples
-	@exec $(BIN)/pytest --long tests/faults $(ARGS)
+faults: dev-environment ## the long form of the fault and fuzz suites, with the tables and plots in bench/results
+	@exec $(BIN)/pytest --long tests/faults tests/fuzz $(ARGS)
 
 clean: ## remove what can be made again: .venv, caches, reports; your data in .sluice stays
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist loadtests/report.html

@@ -1,4 +1,4 @@
-"""Servers that a test may take away, and a system on them with short time limits."""
+"""Servers that a test may take away."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest_asyncio
 
 from deploy.local.ports import Ports
 from deploy.local.servers import LocalServers
-from tests.system import System
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -21,15 +20,3 @@ async def mortal(open_folder: Path) -> AsyncIterator[LocalServers]:
         yield own
     finally:
         await own.discard()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def fragile(mortal: LocalServers, tmp_path_factory: object) -> AsyncIterator[System]:
-    """A running system that gives up on Kafka after one second."""
-    folder: Path = tmp_path_factory.mktemp("fragile")  # type: ignore[attr-defined]
-    running = await System.create(mortal.endpoints, folder, PRODUCE_TIMEOUT_SECONDS="1")
-    try:
-        await running.start("api", "store", "index")
-        yield running
-    finally:
-        running.stop()
