@@ -10,6 +10,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 
+# A process that is frozen, or whose machine is gone without a word, must not hold its locks for as long as the system's
+# own keep-alive takes (hours). Longer than any work that waits for another server within a transaction.
+_OUTLIVED = {
+    "idle_in_transaction_session_timeout": "300s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "30s",
+}
+
 
 def create_engine(url: str, *, pool_size: int = 10, statement_timeout_seconds: float = 30.0) -> AsyncEngine:
     """An engine for short transactions; `url` is a plain `postgresql://` URL.
@@ -28,6 +38,7 @@ def create_engine(url: str, *, pool_size: int = 10, statement_timeout_seconds: f
                 "application_name": "sluice",
                 "timezone": "UTC",
                 "statement_timeout": str(int(statement_timeout_seconds * 1000)),
+                **_OUTLIVED,
             },
         },
     )
@@ -39,5 +50,5 @@ async def connect(url: str, *, name: str) -> asyncpg.Connection:
         url,
         timeout=CONNECT_TIMEOUT_SECONDS,
         command_timeout=60,
-        server_settings={"application_name": name, "timezone": "UTC"},
+        server_settings={"application_name": name, "timezone": "UTC", **_OUTLIVED},
     )

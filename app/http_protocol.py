@@ -28,6 +28,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._in_head = True
         self._head_bytes = 0
+        self._has_body = False
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
@@ -39,13 +40,31 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._has_body = False
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(HeadTooLargeError(f"Request line and headers are larger than {MAX_HEAD_BYTES} bytes."))
-            else:
-                self._wait_for_head()
+        if self._has_body and not self._in_head:
+            self._head_bytes = 0  # a body has bounds of its own
+            return
+        if self.transport.is_closing():
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._end_what_has_no_end()
+        elif self._in_head or (self.cycle is not None and self.cycle.response_complete):
+            self._wait_for_head()
+
+    def on_body(self, body: bytes) -> None:
+        self._has_body = True
+        super().on_body(body)
+
+    def _end_what_has_no_end(self) -> None:
+        """A head, or what is neither head nor body: trailers, chunks' extensions, empty lines."""
+        if self._in_head:
+            self._refuse(HeadTooLargeError(f"Request line and headers are larger than {MAX_HEAD_BYTES} bytes."))
+        elif self._is_answering():
+            self.cycle.keep_alive = False
+        else:
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

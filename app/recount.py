@@ -137,7 +137,7 @@ async def _mend(connection: asyncpg.Connection, tenant_id: UUID, when: Any, mend
                     return 0  # it is being deleted
                 if lock is not None:
                     await connection.execute(lock, tenant_id, when)
-                return int(await connection.fetchval(mend, tenant_id, when))
+                return int(await connection.fetchval(mend, tenant_id, when, timeout=RECOUNT_SECONDS))
         except asyncpg.DeadlockDetectedError:
             if attempt == _ATTEMPTS:
                 raise

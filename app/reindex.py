@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -49,7 +49,8 @@ class Source:
     connection: asyncpg.Connection
     bootstrap: str
     store_group: str
-    tenants: Sequence[UUID]
+    tenants: Callable[[], Awaitable[Sequence[UUID]]]
+    """Those there are now: asked for each slice anew, as new ones come while the one before is built."""
 
 
 @dataclass
@@ -82,7 +83,7 @@ select partition from stream_offsets where consumer_group = $1 and topic = $2 or
 async def stored_slices(source: Source) -> dict[int, int]:
     """How many events each slice has in PostgreSQL, by its number (yyyymm)."""
     totals: dict[int, int] = {}
-    for tenant_id in source.tenants:
+    for tenant_id in await source.tenants():
         async with source.connection.transaction(readonly=True):
             await bind_tenants(source.connection, [tenant_id])
             query = "select index_slice, count(*) from events where tenant_id = $1 group by 1"
@@ -132,7 +133,7 @@ class Rebuild:
         return self.found
 
     async def _fill(self) -> None:
-        for tenant_id in self._source.tenants:
+        for tenant_id in await self._source.tenants():
             pages = self._pages(tenant_id)
             page = await anext(pages, None)
             while page is not None:
@@ -147,7 +148,9 @@ class Rebuild:
         while True:
             async with connection.transaction(readonly=True):
                 await bind_tenants(connection, [tenant_id])
-                page = await connection.fetch(_PAGE, tenant_id, after, self.found.slice, PAGE, PAGE_BYTES)
+                page = await connection.fetch(
+                    _PAGE, tenant_id, after, self.found.slice, PAGE, PAGE_BYTES, timeout=RECOUNT_SECONDS
+                )
             if not page:
                 return
             yield page

@@ -50,6 +50,7 @@ GRACE_SECONDS, CLOSE_SECONDS = 4.0, 2.0
 WEBHOOK_EVENTS = 100
 WEBHOOK_BYTES = 256 * 1024
 LONGEST_WAIT_SECONDS = 300.0
+LONGEST_PACE_SECONDS = 24 * 3600.0
 
 # The store worker holds the row likewise. So the cut of an erasure or deletion waits for the piece, or the piece knows
 # of it; and what retention is about to remove is left out. Nothing comes back into the index that is just leaving it.
@@ -115,7 +116,12 @@ class Replays:
             else:
                 pace = replay.order.events_per_second
                 done = sent.sent + sent.refused
-                await moved(self._jobs, claimed, sent, wait_seconds=done / pace if pace and not sent.last else 0.0)
+                await moved(
+                    self._jobs,
+                    claimed,
+                    sent,
+                    wait_seconds=min(done / pace, LONGEST_PACE_SECONDS) if pace and not sent.last else 0.0,
+                )
                 REPLAYED.labels(replay.order.target).inc(sent.sent)
         return True
 

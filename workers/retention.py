@@ -17,6 +17,7 @@ from app.metrics import MAINTAIN_REMOVED
 from search import execute
 from search.scope import scoped
 from workers.connections import Role
+from workers.duties import TRANSIENT
 from workers.letter_removal import remove_letters_before
 from workers.removal import remove_of_time, try_to_hold_tenant
 from workers.search_rebuilds import active
@@ -77,8 +78,15 @@ class Retention:
             TRANSIENT: a server does not answer.
         """
         going_on = False
+        fault: Exception | None = None
         for tenant_id, days in await (await self._connections.of(Role.AUTH)).fetch(_LIMITED):
-            going_on |= await self.remove_of(tenant_id, hour_of(now - timedelta(days=days)))
+            try:
+                going_on |= await self.remove_of(tenant_id, hour_of(now - timedelta(days=days)))
+            except TRANSIENT as error:  # of the index, it may be: the rows of the others go nevertheless
+                self._connections.drop()
+                fault = error
+        if fault is not None:
+            raise fault
         return going_on
 
     async def remove_of(self, tenant_id: UUID, before: datetime) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 from aiokafka import ConsumerRecord
 
 from app.events.dead_letters import LetteredEvent
+from app.events.model import MAX_TEXT_LENGTH
 from app.events.record import decoder, encoder
 from tenants.platform import PLATFORM_TENANT_ID
 from workers.dead_letters import WHOLE_RECORD, DeadLetter
@@ -48,6 +49,9 @@ def decode(record: ConsumerRecord) -> list[Row] | DeadLetter:
     try:
         found = decoder.decode(value)
         tenant_id, client_id = found.tenant_id, found.client_id
+        if len(client_id) > MAX_TEXT_LENGTH:
+            # No index holds it, not that of usage either, so that also a duplicate would stop its partition.
+            raise OverflowError(f"client_id has more than {MAX_TEXT_LENGTH} characters")  # noqa: TRY301
         received_at = found.received_at.astimezone(UTC)
         month = received_at.year * 100 + received_at.month
         return [

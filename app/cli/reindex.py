@@ -53,7 +53,7 @@ async def reindexed(settings: VerifySettings, only: int | None, *, quiet: bool) 
     async with stores(settings, "sluice reindex") as held, claimed(held.worker_url) as rebuild_id:
         index = held.index
         await rebuild.discard_leftovers(index.client, index.prefix)
-        source = Source(held.connection, settings.kafka_bootstrap, settings.group("store"), held.tenants)
+        source = Source(held.connection, settings.kafka_bootstrap, settings.group("store"), held.tenants_now)
         totals = await stored_slices(source)
         every = sorted(totals.keys() | set(await rebuild.slices(index.client, index.prefix)))
         with bar("documents", quiet=quiet) as progress:

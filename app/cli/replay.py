@@ -118,6 +118,8 @@ def start(
                     key = key_bytes(settings.key_encryption_key)
                     replay_id, secret = await replays.create(connection, key, Actor.operator(), order, counted)
                     made = await replays.find(connection, tenant, replay_id)
+                if wait and secret is not None:  # its receiver needs it from the first message on
+                    typer.echo(f"webhook secret, shown only now: {secret}", err=True)
                 if file is not None:
                     made = await replay_run.written(engine, events, made, file)
                 elif wait:

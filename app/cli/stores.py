@@ -24,7 +24,7 @@ from workers.search_rebuilds import RebuildActiveError, RebuildLostError
 from workers.topic import TopicError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
     from uuid import UUID
 
     from app.settings import VerifySettings
@@ -50,12 +50,15 @@ _AWAY = (
 
 @dataclass(frozen=True)
 class Stores:
-    """`connection` logs in as sluice_worker. `tenants` are those that are not being deleted."""
+    """`connection` logs in as sluice_worker. `tenants` are those that are not being deleted: as the command began, or
+    now.
+    """
 
     settings: VerifySettings
     connection: asyncpg.Connection
     index: Index
     tenants: list[UUID]
+    tenants_now: Callable[[], Awaitable[list[UUID]]]
 
     @property
     def worker_url(self) -> str:
@@ -84,8 +87,11 @@ async def stores(settings: VerifySettings, name: str) -> AsyncIterator[Stores]:
         client = make_client(settings.elasticsearch_url.get_secret_value(), timeout=SEARCH_TIMEOUT_SECONDS)
         stack.push_async_callback(client.close)
         index = Index(client, settings.index_prefix, settings.group("index"), settings.raw_topic)
-        known = [found.tenant_id for found in await list_tenants(engine, (ACTIVE, SUSPENDED))]
-        yield Stores(settings, connection, index, known)
+
+        async def tenants_now() -> list[UUID]:
+            return [found.tenant_id for found in await list_tenants(engine, (ACTIVE, SUSPENDED))]
+
+        yield Stores(settings, connection, index, await tenants_now(), tenants_now)
 
 
 def attempt(work: Coroutine[Any, Any, T]) -> T:

@@ -131,11 +131,12 @@ class Producer:
             new = self._make()
             try:
                 await new.start()
-            except (KafkaError, asyncio.CancelledError) as error:
+            except (Exception, asyncio.CancelledError) as error:  # whatever it is: without a producer nothing is taken
                 await _close(new)
                 if isinstance(error, asyncio.CancelledError):
                     raise
-                await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, 0.1 * 2**attempt) * random.uniform(0.5, 1))  # noqa: S311
+                pause = min(LONGEST_PAUSE_SECONDS, 0.1 * 2 ** min(attempt, 10))
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  only so that processes part
             else:
                 break
         self._current = new
@@ -146,5 +147,5 @@ class Producer:
 async def _close(producer: AIOKafkaProducer) -> None:
     try:
         await asyncio.wait_for(producer.stop(), CLOSE_SECONDS)
-    except (TimeoutError, KafkaError) as error:
+    except Exception as error:  # noqa: BLE001  it is left behind, however it ends
         log.warning("the producer did not stop cleanly", error=type(error).__name__)

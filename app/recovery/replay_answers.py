@@ -55,7 +55,10 @@ class NewReplayBody(Body):
     event_type: _Text | None = Field(default=None, validation_alias=AliasChoices("eventType", "name"))
     user_id: _Text | None = None
     events_per_second: float | None = Field(
-        default=None, gt=0, le=MOST_EVENTS_PER_SECOND, description="No more than so many; left out: as fast as it goes."
+        default=None,
+        ge=0.001,
+        le=MOST_EVENTS_PER_SECOND,
+        description="No more than so many; left out: as fast as it goes.",
     )
     webhook_url: str | None = Field(default=None, description="https, and on the public internet.")
     dry_run: bool = Field(default=False, description="Only say how much it would be.")

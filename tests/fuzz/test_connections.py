@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -118,6 +118,21 @@ async def test_trailers_are_no_headers(attacked: System, token: bytes) -> None:
         trailers = b"0\r\nAuthorization: Bearer other\r\nContent-Encoding: gzip\r\n\r\n"
         writer.write(post(token, b"Transfer-Encoding: chunked", b"Trailer: Authorization") + CHUNK + trailers)
         assert (await answer_of(reader))[0] == 202
+
+
+@pytest.mark.parametrize("bearer", ["good", "bad"])
+async def test_trailers_without_end_are_cut_off_also_where_the_answer_has_been_given(
+    attacked: System, token: bytes, bearer: str
+) -> None:
+    async with opened(attacked) as (reader, writer):
+        writer.write(post(token if bearer == "good" else b"no", b"Transfer-Encoding: chunked") + CHUNK + b"0\r\nx: ")
+        if bearer == "bad":
+            assert (await answer_of(reader))[0] == 401
+        for _ in range(200):
+            writer.write(b"a" * 16_384)
+            with suppress(ConnectionError):
+                await writer.drain()
+        assert await has_ended(reader)
 
 
 async def test_who_has_said_that_nothing_more_comes_is_answered(attacked: System, token: bytes) -> None:

@@ -102,7 +102,7 @@ async def test_records_of_others_keep_their_order_while_the_producer_is_replaced
         outcomes = await asyncio.gather(*futures)
     found = [event_id for _, event_id in await log_of(endpoints, topic)]
     # What shared a batch with a refused record was refused with it, and says so; nothing else was.
-    assert len(found) == outcomes.count(Outcome.ACKNOWLEDGED) > len(futures) / 3
+    assert len(found) == outcomes.count(Outcome.ACKNOWLEDGED) > 0
     for place in range(len(tenants)):
         theirs = [event_id for event_id in found if event_id.startswith(f"{place}-")]
         assert theirs == sorted(set(theirs))
