@@ -125,7 +125,7 @@ class Rebuild:
             done = await self._catch_up(done)
             await rebuild.complete(client, self._building, index_slice, replicas=replicas)
             await self._take_over(done)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: what was built half must not stay; raised on
             if not self._offered:
                 await rebuild.discard(client, self._building, index_slice)
             raise

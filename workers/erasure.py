@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from app.metrics import ERASURES_OPEN, MAINTAIN_REMOVED, WORKER_RETRIES
+from app.metrics import ERASURES_OPEN, MAINTAIN_REMOVED
 from search import execute
 from search.scope import scoped
 from workers.connections import Role
-from workers.duties import TRANSIENT
 from workers.erasure_receipt import Job, add_removed, finish, hold, move, note, open_jobs
 from workers.letter_removal import any_letters_of_user, remove_letters_of_user
 from workers.offsets import positions
+from workers.receipts import WaitingError, a_piece_of_each
 from workers.redis_keys import caches_of
 from workers.removal import OfUser, hold_tenant, remove_of_user
 from workers.search_rebuilds import active
-from workers.tenant_deletion import CACHE, SEARCH, WaitingError
+from workers.tenant_deletion import CACHE, SEARCH
 from workers.topic import longest_kept
 
 if TYPE_CHECKING:
@@ -101,22 +101,15 @@ class Erasures:
         """
         jobs = await open_jobs(await self._connections.of(Role.AUTH))
         ERASURES_OPEN.set(len(jobs))
-        going_on = False
-        for job in jobs:
-            problem = None
-            try:
-                going_on |= await self._advance(job)
-            except WaitingError as waiting:
-                problem = str(waiting)
-            except TRANSIENT as error:
-                self._connections.drop()
-                self._progress.pop(job.erasure_id, None)
-                problem = f"{type(error).__name__}: {error}"[:300]
-                WORKER_RETRIES.labels("maintain", type(error).__name__).inc()
-            if problem != job.problem:
-                log.info("erasure of a user", erasure_id=str(job.erasure_id), step=job.step, problem=problem)
-                await note(await self._connections.of(Role.AUTH), job, problem)
-        return going_on
+        return await a_piece_of_each(jobs, self._advance, failed=self._failed, note=self._note)
+
+    def _failed(self, job: Job) -> None:
+        self._connections.drop()
+        self._progress.pop(job.erasure_id, None)
+
+    async def _note(self, job: Job, problem: str | None) -> None:
+        log.info("erasure of a user", erasure_id=str(job.erasure_id), step=job.step, problem=problem)
+        await note(await self._connections.of(Role.AUTH), job, problem)
 
     async def _advance(self, job: Job) -> bool:
         if job.erasure_id not in self._progress:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from app.metrics import DELETIONS_OPEN, MAINTAIN_REMOVED, WORKER_RETRIES
+from app.metrics import DELETIONS_OPEN, MAINTAIN_REMOVED
 from search import execute
 from search.scope import scoped
 from search.verify import tenant_total
 from workers.connections import Connections, Role
 from workers.deletion_receipt import Job, add_removed, finish, lately_finished, move, note, open_jobs
-from workers.duties import TRANSIENT
 from workers.offsets import positions
+from workers.receipts import WaitingError, a_piece_of_each
 from workers.redis_keys import keys_of
 from workers.search_rebuilds import active
 from workers.tables import Key, Table, delete_some, holds_rows, tenant_tables
@@ -43,10 +43,6 @@ SETTLE_SECONDS = 2.0
 
 SEARCH = "search"
 CACHE = "cache"
-
-
-class WaitingError(Exception):
-    """It can't go on yet; the text says what it waits for."""
 
 
 @dataclass
@@ -93,23 +89,16 @@ class Deletions:
         """
         jobs = await open_jobs(await self._connections.of(Role.AUTH))
         DELETIONS_OPEN.set(len(jobs))
-        going_on = False
-        for job in jobs:
-            problem = None
-            try:
-                going_on |= await self._advance(job)
-            except WaitingError as waiting:
-                problem = str(waiting)
-            except TRANSIENT as error:
-                self._connections.drop()
-                # From the first table again: a row that came late may refer to one that was next.
-                self._progress.pop(job.tenant_id, None)
-                problem = f"{type(error).__name__}: {error}"[:300]
-                WORKER_RETRIES.labels("maintain", type(error).__name__).inc()
-            if problem != job.problem:
-                log.info("deletion of a tenant", tenant_id=str(job.tenant_id), step=job.step, problem=problem)
-                await note(await self._connections.of(Role.AUTH), job.tenant_id, problem)
-        return going_on
+        return await a_piece_of_each(jobs, self._advance, failed=self._failed, note=self._note)
+
+    def _failed(self, job: Job) -> None:
+        self._connections.drop()
+        # From the first table again: a row that came late may refer to one that was next.
+        self._progress.pop(job.tenant_id, None)
+
+    async def _note(self, job: Job, problem: str | None) -> None:
+        log.info("deletion of a tenant", tenant_id=str(job.tenant_id), step=job.step, problem=problem)
+        await note(await self._connections.of(Role.AUTH), job.tenant_id, problem)
 
     async def sweep(self) -> bool:
         """Remove what a request that was already under way has written for a tenant after all, within a day. False:

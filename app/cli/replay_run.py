@@ -58,7 +58,7 @@ async def written(engine: AsyncEngine, events: AsyncEngine, made: Replay, file: 
                 file.write(some)
                 progress.update(task, advance=some.count(b"\n"))
         file.flush()
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nobody reads on, and it must not keep one of the places; raised on
         with contextlib.suppress(Exception):
             async with engine.begin() as connection:
                 await replays.cancel(connection, made.tenant_id, made.replay_id, Actor.operator())

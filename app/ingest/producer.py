@@ -106,7 +106,7 @@ class Producer:
         self._idle.clear()
         try:
             verdict: asyncio.Future[object] = await self._current.send(self._topic, value, key=key, partition=partition)
-        except BaseException:
+        except BaseException:  # however the hand-over ended, a cancelled one too: it is under way no more; raised on
             self._one_less()
             raise
         verdict.add_done_callback(self._heard)

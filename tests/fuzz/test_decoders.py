@@ -83,7 +83,7 @@ async def stored(connection: asyncpg.Connection, taken: Sequence[tuple[Case, byt
     """Each in one transaction with all others, or by itself, to name the one that can't be."""
     try:
         await _store(connection, [value for _, value in taken])
-    except Exception:
+    except Exception:  # whatever it is: the case is named, or it is raised on
         for drawn, value in taken:
             try:
                 await _store(connection, [value])
